@@ -1,0 +1,268 @@
+package kmsfake
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+)
+
+// Account is one AWS account in one Region, as its owner's hand: what it does
+// is not authorized, is not in Calls, and meets no fault or latency.
+type Account struct {
+	f          *KMS
+	id, region string
+}
+
+// Account returns an account by its 12 digits. Accounts need no creation.
+func (f *KMS) Account(id string) *Account {
+	f.helper()
+	if !isAccount(id) {
+		f.misuse("%q is not an account id", id)
+	}
+	return &Account{f: f, id: id, region: DefaultRegion}
+}
+
+// Region returns the same account in another Region.
+func (a *Account) Region(region string) *Account {
+	a.f.helper()
+	if !isRegion(region) {
+		a.f.misuse("%q is not a Region", region)
+	}
+	return &Account{f: a.f, id: a.id, region: region}
+}
+
+// ID is the account's 12 digits.
+func (a *Account) ID() string { return a.id }
+
+// Root is the ARN of the account's root user.
+func (a *Account) Root() string { return "arn:" + partitionOf(a.region) + ":iam::" + a.id + ":root" }
+
+// CreateKey creates an enabled symmetric key. An empty policy is AWS's default,
+// which leaves everything to the account's IAM. A policy that KMS would refuse as
+// malformed fails the test (see Options.TB); the lockout safety check is not
+// made, so that a test can have a key which nobody may manage.
+func (a *Account) CreateKey(policy string) *Key {
+	a.f.helper()
+	if policy == "" {
+		policy = defaultPolicy(a.region, a.id)
+	}
+	p, err := parsePolicy(policy, true)
+	if err != nil {
+		a.f.misuse("CreateKey: %v", err)
+	}
+	var k *keyState
+	a.f.change("CreateKey", func() bool {
+		k = a.f.st.newKey(a.id, a.region, policy, p, a.f.now())
+		return true
+	})
+	return &Key{f: a.f, account: a.id, region: a.region, id: k.ID}
+}
+
+// Key returns the key with an ARN or, in this account and Region, an id: one
+// that was made over the wire, say, or before a restart.
+func (a *Account) Key(id string) *Key {
+	a.f.helper()
+	k := &Key{f: a.f, account: a.id, region: a.region, id: id}
+	if region, account, short, ok := splitKeyARN(id); ok {
+		k = &Key{f: a.f, account: account, region: region, id: short}
+	}
+	k.view("Key", func(*keyState) {})
+	return k
+}
+
+// PutIdentityPolicy attaches one more identity policy (no Principal element) to
+// a user, a role, or a session's role, of any account. From then on the
+// principal may do what its policies say, see Options.StrictIAM.
+func (a *Account) PutIdentityPolicy(principalARN, policy string) {
+	a.f.helper()
+	who := a.f.mustPrincipal(principalARN)
+	if who.account != a.id {
+		a.f.misuse("PutIdentityPolicy: %s is not of account %s", principalARN, a.id)
+	}
+	p, err := parsePolicy(policy, false)
+	if err != nil {
+		a.f.misuse("PutIdentityPolicy: %v", err)
+	}
+	a.f.change("PutIdentityPolicy", func() bool {
+		id := who.identity()
+		a.f.st.Identities[id] = append(a.f.st.Identities[id], &identityDoc{Document: policy, policy: p})
+		return true
+	})
+}
+
+// DeleteIdentityPolicies detaches all identity policies of a principal, which
+// then counts as one for which none was ever put.
+func (a *Account) DeleteIdentityPolicies(principalARN string) {
+	a.f.helper()
+	who := a.f.mustPrincipal(principalARN)
+	a.f.change("DeleteIdentityPolicies", func() bool {
+		delete(a.f.st.Identities, who.identity())
+		return true
+	})
+}
+
+// change runs a control under the lock and makes it durable.
+func (f *KMS) change(name string, do func() (changed bool)) {
+	f.helper()
+	err := func() error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		changed := do()
+		f.dirty = f.dirty || changed
+		return f.save()
+	}()
+	if err != nil {
+		f.misuse("%s: %v", name, err)
+	}
+}
+
+// Key is a handle on one key, as its owner's hand. Its methods take effect at
+// once, need no permission, and fail the test if the key is gone.
+type Key struct {
+	f                   *KMS
+	account, region, id string
+}
+
+// ARN is the key's Amazon Resource Name.
+func (k *Key) ARN() string { return keyARN(k.region, k.account, k.id) }
+
+// ID is the key id alone.
+func (k *Key) ID() string { return k.id }
+
+// view runs do under the lock on the key's present state.
+func (k *Key) view(name string, do func(*keyState)) { k.f.helper(); k.with(name, false, do) }
+
+// edit is view for what changes the key.
+func (k *Key) edit(name string, do func(*keyState)) { k.f.helper(); k.with(name, true, do) }
+
+func (k *Key) with(name string, changes bool, do func(*keyState)) {
+	k.f.helper()
+	gone := false
+	k.f.change(name, func() bool {
+		ks := k.f.live(k.ARN())
+		if gone = ks == nil; !gone {
+			do(ks)
+		}
+		return changes && !gone
+	})
+	if gone {
+		k.f.misuse("%s: key %s does not exist", name, k.ARN())
+	}
+}
+
+// State is the key's state: Enabled, Disabled, PendingDeletion.
+func (k *Key) State() (s types.KeyState) {
+	k.f.helper()
+	k.view("State", func(ks *keyState) { s = ks.State })
+	return s
+}
+
+// Enable lets the key be used again, also one whose deletion was scheduled.
+func (k *Key) Enable() { k.f.helper(); k.set("Enable", types.KeyStateEnabled, 0) }
+
+// Disable stops all cryptographic use of the key.
+func (k *Key) Disable() { k.f.helper(); k.set("Disable", types.KeyStateDisabled, 0) }
+
+// ScheduleDeletion starts the waiting period; KMS has 7 to 30 days, a test any.
+func (k *Key) ScheduleDeletion(days int) {
+	k.f.helper()
+	k.set("ScheduleDeletion", types.KeyStatePendingDeletion, days)
+}
+
+// CancelDeletion ends the waiting period; the key is then disabled, as in AWS.
+func (k *Key) CancelDeletion() { k.f.helper(); k.set("CancelDeletion", types.KeyStateDisabled, 0) }
+
+func (k *Key) set(name string, s types.KeyState, days int) {
+	k.f.helper()
+	k.edit(name, func(ks *keyState) {
+		ks.State, ks.Window, ks.DeletionDate = s, 0, time.Time{}
+		if s == types.KeyStatePendingDeletion {
+			ks.Window, ks.DeletionDate = int32(days), k.f.now().Add(time.Duration(days)*day)
+		}
+	})
+}
+
+// Delete destroys the key as if its waiting period had passed. What it sealed
+// is lost, and callers of other accounts are denied as by a policy.
+func (k *Key) Delete() {
+	k.f.helper()
+	k.edit("Delete", func(ks *keyState) { k.f.st.remove(ks) })
+}
+
+// Rotate gives the key new material. Older ciphertexts still open.
+func (k *Key) Rotate() {
+	k.f.helper()
+	k.edit("Rotate", func(ks *keyState) { ks.rotate(k.f.now()) })
+}
+
+// MaterialID is the id of the material that encrypts now.
+func (k *Key) MaterialID() (id string) {
+	k.f.helper()
+	k.view("MaterialID", func(ks *keyState) { id = ks.current().ID })
+	return id
+}
+
+// Policy is the key policy, as it was put.
+func (k *Key) Policy() (document string) {
+	k.f.helper()
+	k.view("Policy", func(ks *keyState) { document = ks.Policy })
+	return document
+}
+
+// SetPolicy replaces the key policy, without the lockout safety check.
+func (k *Key) SetPolicy(document string) {
+	k.f.helper()
+	p, err := parsePolicy(document, true)
+	if err != nil {
+		k.f.misuse("SetPolicy: %v", err)
+	}
+	k.edit("SetPolicy", func(ks *keyState) { ks.Policy, ks.policy = document, p })
+}
+
+// DenyTo adds an explicit Deny of kms:* for a principal to the key policy: the
+// quickest way of a customer to stop one vendor.
+func (k *Key) DenyTo(principalARN string) { k.f.helper(); k.deny(principalARN, true) }
+
+// AllowTo takes back DenyTo. It grants nothing that the policy does not.
+func (k *Key) AllowTo(principalARN string) { k.f.helper(); k.deny(principalARN, false) }
+
+func (k *Key) deny(principalARN string, deny bool) {
+	k.f.helper()
+	k.f.mustPrincipal(principalARN)
+	sid := "kmsfake DenyTo " + principalARN
+	k.edit("DenyTo", func(ks *keyState) {
+		document, err := json.Marshal(withDeny(ks.Policy, sid, principalARN, deny))
+		if err == nil {
+			var p *policy
+			if p, err = parsePolicy(string(document), true); err == nil {
+				ks.Policy, ks.policy = string(document), p
+			}
+		}
+		if err != nil { // the policy in force did parse, and this only adds to it
+			panic("kmsfake: internal error: " + err.Error())
+		}
+	})
+}
+
+// withDeny is a policy document without, and perhaps again with, the statement sid.
+func withDeny(document, sid, principalARN string, deny bool) map[string]json.RawMessage {
+	doc, _ := members([]byte(document))
+	old, _ := oneOrMany(doc["Statement"])
+	var statements []json.RawMessage
+	for _, raw := range old {
+		s, _ := members(raw)
+		if name, _ := text(s["Sid"]); name != sid {
+			statements = append(statements, raw)
+		}
+	}
+	if deny {
+		raw, _ := json.Marshal(map[string]any{
+			"Sid": sid, "Effect": "Deny", "Principal": map[string]string{"AWS": principalARN},
+			"Action": "kms:*", "Resource": "*",
+		})
+		statements = append(statements, raw)
+	}
+	doc["Statement"], _ = json.Marshal(statements)
+	return doc
+}

@@ -1,0 +1,88 @@
+package kmsfake
+
+import (
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+)
+
+var errLockout = fail("MalformedPolicyDocumentException",
+	"The new key policy will not allow you to update the key policy in the future.")
+
+func malformed(err error) error {
+	return fail("MalformedPolicyDocumentException", "%v", err)
+}
+
+// defaultPolicy is what KMS gives a key that is created without a policy: the
+// account, that is its IAM, decides.
+func defaultPolicy(region, account string) string {
+	return fmt.Sprintf(`{
+  "Version" : "2012-10-17",
+  "Id" : "key-default-1",
+  "Statement" : [ {
+    "Sid" : "Enable IAM User Permissions",
+    "Effect" : "Allow",
+    "Principal" : {
+      "AWS" : "arn:%s:iam::%s:root"
+    },
+    "Action" : "kms:*",
+    "Resource" : "*"
+  } ]
+}`, partitionOf(region), account)
+}
+
+// keepsControl is the lockout safety check: under p, could this caller put
+// another policy? A delegation to its account counts.
+func (r *request) keepsControl(p *policy, k *keyState) bool {
+	q := r.question("kms:PutKeyPolicy")
+	q.key = k
+	out := p.evaluate(q)
+	return out == outcomeAllow || out == outcomeDelegate
+}
+
+// policyName checks that a policy is called "default", the only name there is.
+func policyName(name *string) error {
+	if name != nil && *name != "default" {
+		return fail("NotFoundException", "No such policy exists")
+	}
+	return nil
+}
+
+func (r *request) putKeyPolicy(in *kms.PutKeyPolicyInput) (*kms.PutKeyPolicyOutput, error) {
+	k, err := r.aboutKey(in.KeyId, func(c *checks) {
+		c.str("policyName", in.PolicyName, 1, 128)
+		c.need("policy", in.Policy, 1, 131072)
+	})
+	if err := firstOf(err, policyName(in.PolicyName)); err != nil {
+		return nil, err
+	}
+	p, err := parsePolicy(*in.Policy, true)
+	if err != nil {
+		return nil, malformed(err)
+	}
+	if !in.BypassPolicyLockoutSafetyCheck && !r.keepsControl(p, k) {
+		return nil, errLockout
+	}
+	k.Policy, k.policy, r.f.dirty = *in.Policy, p, true
+	return &kms.PutKeyPolicyOutput{}, nil
+}
+
+func (r *request) getKeyPolicy(in *kms.GetKeyPolicyInput) (*kms.GetKeyPolicyOutput, error) {
+	k, err := r.aboutKey(in.KeyId, func(c *checks) { c.str("policyName", in.PolicyName, 1, 128) })
+	if err := firstOf(err, policyName(in.PolicyName)); err != nil {
+		return nil, err
+	}
+	return &kms.GetKeyPolicyOutput{Policy: aws.String(k.Policy), PolicyName: aws.String("default")}, nil
+}
+
+func (r *request) listKeyPolicies(in *kms.ListKeyPoliciesInput) (*kms.ListKeyPoliciesOutput, error) {
+	_, err := r.aboutKey(in.KeyId, func(c *checks) { c.page(in.Limit, in.Marker) })
+	if err != nil {
+		return nil, err
+	}
+	if in.Marker != nil {
+		return nil, fail("InvalidMarkerException", "Invalid marker")
+	}
+	return &kms.ListKeyPoliciesOutput{PolicyNames: []string{"default"}}, nil
+}

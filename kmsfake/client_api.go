@@ -1,0 +1,149 @@
+package kmsfake
+
+import (
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+)
+
+// API is the part of *kms.Client that this package implements. *kms.Client and
+// *Client both satisfy it, so code that takes an API runs on either.
+type API interface {
+	CancelKeyDeletion(context.Context, *kms.CancelKeyDeletionInput, ...func(*kms.Options)) (*kms.CancelKeyDeletionOutput, error)
+	CreateAlias(context.Context, *kms.CreateAliasInput, ...func(*kms.Options)) (*kms.CreateAliasOutput, error)
+	CreateKey(context.Context, *kms.CreateKeyInput, ...func(*kms.Options)) (*kms.CreateKeyOutput, error)
+	Decrypt(context.Context, *kms.DecryptInput, ...func(*kms.Options)) (*kms.DecryptOutput, error)
+	DeleteAlias(context.Context, *kms.DeleteAliasInput, ...func(*kms.Options)) (*kms.DeleteAliasOutput, error)
+	DescribeKey(context.Context, *kms.DescribeKeyInput, ...func(*kms.Options)) (*kms.DescribeKeyOutput, error)
+	DisableKey(context.Context, *kms.DisableKeyInput, ...func(*kms.Options)) (*kms.DisableKeyOutput, error)
+	DisableKeyRotation(context.Context, *kms.DisableKeyRotationInput, ...func(*kms.Options)) (*kms.DisableKeyRotationOutput, error)
+	EnableKey(context.Context, *kms.EnableKeyInput, ...func(*kms.Options)) (*kms.EnableKeyOutput, error)
+	EnableKeyRotation(context.Context, *kms.EnableKeyRotationInput, ...func(*kms.Options)) (*kms.EnableKeyRotationOutput, error)
+	Encrypt(context.Context, *kms.EncryptInput, ...func(*kms.Options)) (*kms.EncryptOutput, error)
+	GenerateDataKey(context.Context, *kms.GenerateDataKeyInput, ...func(*kms.Options)) (*kms.GenerateDataKeyOutput, error)
+	GenerateDataKeyWithoutPlaintext(context.Context, *kms.GenerateDataKeyWithoutPlaintextInput, ...func(*kms.Options)) (*kms.GenerateDataKeyWithoutPlaintextOutput, error)
+	GetKeyPolicy(context.Context, *kms.GetKeyPolicyInput, ...func(*kms.Options)) (*kms.GetKeyPolicyOutput, error)
+	GetKeyRotationStatus(context.Context, *kms.GetKeyRotationStatusInput, ...func(*kms.Options)) (*kms.GetKeyRotationStatusOutput, error)
+	ListAliases(context.Context, *kms.ListAliasesInput, ...func(*kms.Options)) (*kms.ListAliasesOutput, error)
+	ListKeyPolicies(context.Context, *kms.ListKeyPoliciesInput, ...func(*kms.Options)) (*kms.ListKeyPoliciesOutput, error)
+	ListKeys(context.Context, *kms.ListKeysInput, ...func(*kms.Options)) (*kms.ListKeysOutput, error)
+	PutKeyPolicy(context.Context, *kms.PutKeyPolicyInput, ...func(*kms.Options)) (*kms.PutKeyPolicyOutput, error)
+	ReEncrypt(context.Context, *kms.ReEncryptInput, ...func(*kms.Options)) (*kms.ReEncryptOutput, error)
+	ScheduleKeyDeletion(context.Context, *kms.ScheduleKeyDeletionInput, ...func(*kms.Options)) (*kms.ScheduleKeyDeletionOutput, error)
+	UpdateAlias(context.Context, *kms.UpdateAliasInput, ...func(*kms.Options)) (*kms.UpdateAliasOutput, error)
+}
+
+var (
+	_ API = (*kms.Client)(nil)
+	_ API = (*Client)(nil)
+)
+
+// CancelKeyDeletion is (*kms.Client).CancelKeyDeletion.
+func (c *Client) CancelKeyDeletion(ctx context.Context, in *kms.CancelKeyDeletionInput, optFns ...func(*kms.Options)) (*kms.CancelKeyDeletionOutput, error) {
+	return invoke[kms.CancelKeyDeletionInput, kms.CancelKeyDeletionOutput](ctx, c, "CancelKeyDeletion", in, optFns)
+}
+
+// CreateAlias is (*kms.Client).CreateAlias.
+func (c *Client) CreateAlias(ctx context.Context, in *kms.CreateAliasInput, optFns ...func(*kms.Options)) (*kms.CreateAliasOutput, error) {
+	return invoke[kms.CreateAliasInput, kms.CreateAliasOutput](ctx, c, "CreateAlias", in, optFns)
+}
+
+// CreateKey is (*kms.Client).CreateKey.
+func (c *Client) CreateKey(ctx context.Context, in *kms.CreateKeyInput, optFns ...func(*kms.Options)) (*kms.CreateKeyOutput, error) {
+	return invoke[kms.CreateKeyInput, kms.CreateKeyOutput](ctx, c, "CreateKey", in, optFns)
+}
+
+// Decrypt is (*kms.Client).Decrypt.
+func (c *Client) Decrypt(ctx context.Context, in *kms.DecryptInput, optFns ...func(*kms.Options)) (*kms.DecryptOutput, error) {
+	return invoke[kms.DecryptInput, kms.DecryptOutput](ctx, c, "Decrypt", in, optFns)
+}
+
+// DeleteAlias is (*kms.Client).DeleteAlias.
+func (c *Client) DeleteAlias(ctx context.Context, in *kms.DeleteAliasInput, optFns ...func(*kms.Options)) (*kms.DeleteAliasOutput, error) {
+	return invoke[kms.DeleteAliasInput, kms.DeleteAliasOutput](ctx, c, "DeleteAlias", in, optFns)
+}
+
+// DescribeKey is (*kms.Client).DescribeKey.
+func (c *Client) DescribeKey(ctx context.Context, in *kms.DescribeKeyInput, optFns ...func(*kms.Options)) (*kms.DescribeKeyOutput, error) {
+	return invoke[kms.DescribeKeyInput, kms.DescribeKeyOutput](ctx, c, "DescribeKey", in, optFns)
+}
+
+// DisableKey is (*kms.Client).DisableKey.
+func (c *Client) DisableKey(ctx context.Context, in *kms.DisableKeyInput, optFns ...func(*kms.Options)) (*kms.DisableKeyOutput, error) {
+	return invoke[kms.DisableKeyInput, kms.DisableKeyOutput](ctx, c, "DisableKey", in, optFns)
+}
+
+// DisableKeyRotation is (*kms.Client).DisableKeyRotation.
+func (c *Client) DisableKeyRotation(ctx context.Context, in *kms.DisableKeyRotationInput, optFns ...func(*kms.Options)) (*kms.DisableKeyRotationOutput, error) {
+	return invoke[kms.DisableKeyRotationInput, kms.DisableKeyRotationOutput](ctx, c, "DisableKeyRotation", in, optFns)
+}
+
+// EnableKey is (*kms.Client).EnableKey.
+func (c *Client) EnableKey(ctx context.Context, in *kms.EnableKeyInput, optFns ...func(*kms.Options)) (*kms.EnableKeyOutput, error) {
+	return invoke[kms.EnableKeyInput, kms.EnableKeyOutput](ctx, c, "EnableKey", in, optFns)
+}
+
+// EnableKeyRotation is (*kms.Client).EnableKeyRotation.
+func (c *Client) EnableKeyRotation(ctx context.Context, in *kms.EnableKeyRotationInput, optFns ...func(*kms.Options)) (*kms.EnableKeyRotationOutput, error) {
+	return invoke[kms.EnableKeyRotationInput, kms.EnableKeyRotationOutput](ctx, c, "EnableKeyRotation", in, optFns)
+}
+
+// Encrypt is (*kms.Client).Encrypt.
+func (c *Client) Encrypt(ctx context.Context, in *kms.EncryptInput, optFns ...func(*kms.Options)) (*kms.EncryptOutput, error) {
+	return invoke[kms.EncryptInput, kms.EncryptOutput](ctx, c, "Encrypt", in, optFns)
+}
+
+// GenerateDataKey is (*kms.Client).GenerateDataKey.
+func (c *Client) GenerateDataKey(ctx context.Context, in *kms.GenerateDataKeyInput, optFns ...func(*kms.Options)) (*kms.GenerateDataKeyOutput, error) {
+	return invoke[kms.GenerateDataKeyInput, kms.GenerateDataKeyOutput](ctx, c, "GenerateDataKey", in, optFns)
+}
+
+// GenerateDataKeyWithoutPlaintext is (*kms.Client).GenerateDataKeyWithoutPlaintext.
+func (c *Client) GenerateDataKeyWithoutPlaintext(ctx context.Context, in *kms.GenerateDataKeyWithoutPlaintextInput, optFns ...func(*kms.Options)) (*kms.GenerateDataKeyWithoutPlaintextOutput, error) {
+	return invoke[kms.GenerateDataKeyWithoutPlaintextInput, kms.GenerateDataKeyWithoutPlaintextOutput](ctx, c, "GenerateDataKeyWithoutPlaintext", in, optFns)
+}
+
+// GetKeyPolicy is (*kms.Client).GetKeyPolicy.
+func (c *Client) GetKeyPolicy(ctx context.Context, in *kms.GetKeyPolicyInput, optFns ...func(*kms.Options)) (*kms.GetKeyPolicyOutput, error) {
+	return invoke[kms.GetKeyPolicyInput, kms.GetKeyPolicyOutput](ctx, c, "GetKeyPolicy", in, optFns)
+}
+
+// GetKeyRotationStatus is (*kms.Client).GetKeyRotationStatus.
+func (c *Client) GetKeyRotationStatus(ctx context.Context, in *kms.GetKeyRotationStatusInput, optFns ...func(*kms.Options)) (*kms.GetKeyRotationStatusOutput, error) {
+	return invoke[kms.GetKeyRotationStatusInput, kms.GetKeyRotationStatusOutput](ctx, c, "GetKeyRotationStatus", in, optFns)
+}
+
+// ListAliases is (*kms.Client).ListAliases.
+func (c *Client) ListAliases(ctx context.Context, in *kms.ListAliasesInput, optFns ...func(*kms.Options)) (*kms.ListAliasesOutput, error) {
+	return invoke[kms.ListAliasesInput, kms.ListAliasesOutput](ctx, c, "ListAliases", in, optFns)
+}
+
+// ListKeyPolicies is (*kms.Client).ListKeyPolicies.
+func (c *Client) ListKeyPolicies(ctx context.Context, in *kms.ListKeyPoliciesInput, optFns ...func(*kms.Options)) (*kms.ListKeyPoliciesOutput, error) {
+	return invoke[kms.ListKeyPoliciesInput, kms.ListKeyPoliciesOutput](ctx, c, "ListKeyPolicies", in, optFns)
+}
+
+// ListKeys is (*kms.Client).ListKeys.
+func (c *Client) ListKeys(ctx context.Context, in *kms.ListKeysInput, optFns ...func(*kms.Options)) (*kms.ListKeysOutput, error) {
+	return invoke[kms.ListKeysInput, kms.ListKeysOutput](ctx, c, "ListKeys", in, optFns)
+}
+
+// PutKeyPolicy is (*kms.Client).PutKeyPolicy.
+func (c *Client) PutKeyPolicy(ctx context.Context, in *kms.PutKeyPolicyInput, optFns ...func(*kms.Options)) (*kms.PutKeyPolicyOutput, error) {
+	return invoke[kms.PutKeyPolicyInput, kms.PutKeyPolicyOutput](ctx, c, "PutKeyPolicy", in, optFns)
+}
+
+// ReEncrypt is (*kms.Client).ReEncrypt.
+func (c *Client) ReEncrypt(ctx context.Context, in *kms.ReEncryptInput, optFns ...func(*kms.Options)) (*kms.ReEncryptOutput, error) {
+	return invoke[kms.ReEncryptInput, kms.ReEncryptOutput](ctx, c, "ReEncrypt", in, optFns)
+}
+
+// ScheduleKeyDeletion is (*kms.Client).ScheduleKeyDeletion.
+func (c *Client) ScheduleKeyDeletion(ctx context.Context, in *kms.ScheduleKeyDeletionInput, optFns ...func(*kms.Options)) (*kms.ScheduleKeyDeletionOutput, error) {
+	return invoke[kms.ScheduleKeyDeletionInput, kms.ScheduleKeyDeletionOutput](ctx, c, "ScheduleKeyDeletion", in, optFns)
+}
+
+// UpdateAlias is (*kms.Client).UpdateAlias.
+func (c *Client) UpdateAlias(ctx context.Context, in *kms.UpdateAliasInput, optFns ...func(*kms.Options)) (*kms.UpdateAliasOutput, error) {
+	return invoke[kms.UpdateAliasInput, kms.UpdateAliasOutput](ctx, c, "UpdateAlias", in, optFns)
+}

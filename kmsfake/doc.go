@@ -1,0 +1,2 @@
+// Package kmsfake is an AWS KMS in memory.
+package kmsfake

@@ -1,0 +1,147 @@
+package kmsfake
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+)
+
+// caller is who makes a call, from where, and how.
+type caller struct {
+	who         *principal
+	region      string
+	accessKeyID string // "" in process
+}
+
+// request is one call while it is decided; it lives under the engine's lock.
+type request struct {
+	f   *KMS
+	st  *state
+	op  string
+	id  string
+	now time.Time
+	caller
+	call *Call // what the log will say
+}
+
+// operation is one API operation, for the client and for the wire alike.
+type operation struct {
+	name  string
+	input func() any
+	run   func(r *request, in any) (any, error)
+}
+
+func define[In, Out any](name string, run func(*request, *In) (*Out, error)) *operation {
+	return &operation{
+		name:  name,
+		input: func() any { return new(In) },
+		run: func(r *request, in any) (any, error) {
+			out, err := run(r, in.(*In))
+			if err != nil {
+				return nil, err // never a typed nil beside an error
+			}
+			return out, nil
+		},
+	}
+}
+
+// errUnreachable is what an outage answers: nothing. Each face of the fake makes
+// of it what its callers would see.
+var errUnreachable = errors.New("kmsfake: outage: connection refused")
+
+// do runs one call: travel, decision, travel. The error is an *apiError, a
+// context's error or errUnreachable.
+func (f *KMS) do(ctx context.Context, c caller, op *operation, in any) (out any, requestID string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	f.mu.Lock()
+	delay, tamper := f.latency, f.tamper
+	f.mu.Unlock()
+	// Half of the latency passes before the decision and half after it, as on a
+	// network: an answer can be overtaken by the revocation that follows it.
+	if err := wait(ctx, delay/2); err != nil {
+		return nil, "", err
+	}
+	requestID = newUUID()
+	out, err = f.decide(c, op, in, requestID)
+	if err := wait(ctx, delay-delay/2); err != nil {
+		return nil, requestID, err
+	}
+	if err == nil && tamper != nil {
+		tamper(op.name, out)
+	}
+	return out, requestID, err
+}
+
+// decide is the instant in which a call happens: faults, validation,
+// authorization, state, work, durability and the log, in one critical section.
+func (f *KMS) decide(c caller, op *operation, in any, requestID string) (out any, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	call := Call{
+		Time: f.now(), RequestID: requestID, Operation: op.name, Region: c.region,
+		Principal: c.who.arn, AccessKeyID: c.accessKeyID,
+	}
+	describe(&call, in)
+	defer func() {
+		call.Code = codeOf(err)
+		if e, ok := err.(*apiError); ok {
+			call.Message = e.msg
+		}
+		f.record(call)
+	}()
+	if f.outages > 0 {
+		call.RequestID = "" // nobody was there to give one
+		return nil, errUnreachable
+	}
+	if fault := f.takeFault(&call, c.who); fault != nil {
+		return nil, fault
+	}
+	r := &request{f: f, st: f.st, op: op.name, id: requestID, now: call.Time, caller: c, call: &call}
+	out, err = op.run(r, in)
+	if saveErr := f.save(); saveErr != nil {
+		return nil, fail("KMSInternalException", "kmsfake could not save: %v", saveErr)
+	}
+	return out, err
+}
+
+func codeOf(err error) string {
+	var e *apiError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &e):
+		return e.code
+	}
+	return CodeUnreachable
+}
+
+// wait returns early, with the context's error, when the context ends.
+func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// about notes the key that a call turned out to be about.
+func (r *request) about(k *keyState) *keyState {
+	r.call.KeyARN = k.ARN()
+	return k
+}
+
+func cloneContext(ec map[string]string) map[string]string {
+	if len(ec) == 0 {
+		return nil
+	}
+	return maps.Clone(ec)
+}

@@ -1,0 +1,143 @@
+package kmsfake
+
+import (
+	"crypto/rand"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// DefaultRegion is where clients and accounts live until Region says
+// otherwise, and where unsigned wire requests go.
+const DefaultRegion = "us-east-1"
+
+// TB is the part of testing.TB that the fake needs. It is declared here so that
+// a server which embeds the fake does not link package testing.
+type TB interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// Options adjust a KMS. A nil *Options, and each zero field, is a usable default.
+type Options struct {
+	// TB makes mistakes in test code (a policy that does not parse, a principal
+	// that is no ARN) fail the test on the line that made them. Without it they
+	// panic: they are never mistakes of the code under test.
+	TB TB
+
+	// File keeps keys, aliases, policies and access keys across restarts: each
+	// change is on disk before its call is answered. It holds plaintext key
+	// material (mode 0600); this is a fake. Defaults to memory only.
+	File string
+
+	// Now is the engine's clock: dates, deletion windows, rotation. Defaults to
+	// time.Now, which inside a testing/synctest bubble is the bubble's clock.
+	Now func() time.Time
+
+	// StrictIAM demands the caller's side of cross-account access as AWS does.
+	//
+	// Without it, a principal for which PutIdentityPolicy was NEVER called is
+	// taken to be allowed everything by its own account, where AWS would refuse
+	// it: across accounts and for operations without a key (CreateKey, ListKeys,
+	// aliases). The key's own account is asked strictly in any case. Register one
+	// identity policy for a principal, and that principal is evaluated fully.
+	StrictIAM bool
+}
+
+// KMS is the service: every account and every Region of it. It is safe for
+// concurrent use. Obtain callers with Client or Handler, keys with Account.
+type KMS struct {
+	tb     TB
+	file   string
+	now    func() time.Time
+	strict bool
+
+	// mu guards everything below. It is held for one decision at a time and
+	// never while a call is delayed, so that a slow call slows nobody else.
+	mu        sync.Mutex
+	st        *state
+	dirty     bool   // st differs from saved
+	saved     []byte // the last durable state; what a failed save returns to
+	faults    []*activeFault
+	nextFault uint64
+	outages   int
+	latency   time.Duration
+	tamper    func(op string, out any)
+	calls     []Call
+}
+
+// New returns a KMS without keys. Only Options.File can make it fail: use Open
+// to receive that error, New reports it as Options.TB says.
+func New(opts *Options) *KMS {
+	f, err := Open(opts)
+	if err != nil {
+		var tb TB
+		if opts != nil {
+			tb = opts.TB
+		}
+		if tb != nil {
+			tb.Helper()
+		}
+		misuse(tb, "%v", err)
+	}
+	return f
+}
+
+// Open is New for a KMS that keeps a file: it fails if the file is there and
+// cannot be understood, rather than start without the keys that were in it.
+func Open(opts *Options) (*KMS, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	f := &KMS{tb: opts.TB, file: opts.File, now: opts.Now, strict: opts.StrictIAM, st: newState()}
+	if f.now == nil {
+		f.now = time.Now
+	}
+	if f.file != "" {
+		if err := f.load(); err != nil {
+			return nil, fmt.Errorf("kmsfake: %w", err)
+		}
+	}
+	return f, nil
+}
+
+// misuse ends a test, or panics: the caller's test is wrong, not the code that
+// it tests, and going on would only hide where.
+func misuse(tb TB, format string, args ...any) {
+	if tb != nil {
+		tb.Helper()
+		tb.Fatalf("kmsfake: "+format, args...)
+	}
+	panic("kmsfake: " + fmt.Sprintf(format, args...))
+}
+
+func (f *KMS) misuse(format string, args ...any) {
+	if f.tb != nil {
+		f.tb.Helper()
+	}
+	misuse(f.tb, format, args...)
+}
+
+// newUUID is a random (version 4) UUID: key ids and request ids.
+func newUUID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return formatUUID(b)
+}
+
+func formatUUID(b [16]byte) string {
+	const digits = "0123456789abcdef"
+	var s [36]byte
+	at := 0
+	for i, c := range b {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			s[at] = '-'
+			at++
+		}
+		s[at], s[at+1] = digits[c>>4], digits[c&15]
+		at += 2
+	}
+	return string(s[:])
+}

@@ -1,0 +1,95 @@
+package kmsfake
+
+// source is the ciphertext side of Decrypt and ReEncrypt: a blob, and perhaps
+// the key that the caller expects it to be under.
+type source struct {
+	aim
+	blob []byte
+	onto string // ReEncrypt's destination, for kms:ReEncryptOnSameKey
+
+	key    *keyState
+	header *blobHeader
+}
+
+// findSource finds and authorizes the key of a source.
+//
+// With a key id, permission and state of that key come before the first look at
+// the blob. Without one, the blob names the key, and every refusal that could
+// tell a stranger whether the key exists is worded alike.
+func (r *request) findSource(s *source) error {
+	if s.id != "" {
+		if s.onto != "" { // the condition key needs the key, so it is looked up twice
+			if k, _, err := r.find(s.id); err == nil && k != nil {
+				s.extra = map[string]string{"kms:reencryptonsamekey": r.sameKey(k, s.onto)}
+			}
+		}
+		k, err := r.authorized(s.aim)
+		s.key = k
+		return err
+	}
+	if s.blob == nil { // a dry run without a blob
+		return validation("KeyId is required when the ciphertext is ignored.")
+	}
+	h, err := parseBlob(r.st.Secret, s.blob)
+	if err != nil {
+		return errInvalidCiphertext
+	}
+	s.header = h
+	var k *keyState
+	if h.region == r.region {
+		k = r.live(h.arn())
+	}
+	if k == nil {
+		return r.deniedByBlob(s.action)
+	}
+	r.about(k)
+	if s.onto != "" {
+		s.extra = map[string]string{"kms:reencryptonsamekey": r.sameKey(k, s.onto)}
+	}
+	if v := r.judge(k, s.aim, ""); v != allowed {
+		if k.Account != r.who.account && v != noIdentityAllows && v != deniedByIdentity {
+			return r.deniedByBlob(s.action)
+		}
+		return r.denied(s.action, "on the resource associated with this ciphertext", v)
+	}
+	s.key = k
+	return nil
+}
+
+// deniedByBlob is AWS's answer for a ciphertext whose key is elsewhere, gone, or
+// another account's that does not allow: on purpose it does not say which.
+func (r *request) deniedByBlob(action string) error {
+	return fail("AccessDeniedException", "User: %s is not authorized to perform: %s on the resource associated with this "+
+		"ciphertext because the resource does not exist in this Region, no resource-based policies allow access, "+
+		"or a resource-based policy explicitly denies access", r.who.caller(), action)
+}
+
+// openSource decrypts, after the key was found, authorized and usable.
+func (r *request) openSource(s *source) (plaintext []byte, material string, err error) {
+	h := s.header
+	if h == nil {
+		if h, err = parseBlob(r.st.Secret, s.blob); err != nil {
+			return nil, "", errInvalidCiphertext
+		}
+		if h.arn() != s.key.ARN() {
+			return nil, "", fail("IncorrectKeyException",
+				"The key ID in the request does not identify a CMK that can perform this operation.")
+		}
+	}
+	m := s.key.material(h.material)
+	if m == nil {
+		return nil, "", errInvalidCiphertext
+	}
+	if plaintext, err = h.open(m, s.ec); err != nil {
+		return nil, "", errInvalidCiphertext
+	}
+	return plaintext, m.ID, nil
+}
+
+// sameKey is the value of kms:ReEncryptOnSameKey.
+func (r *request) sameKey(from *keyState, destination string) string {
+	if to, _, err := r.find(destination); err == nil && to == from {
+		return "true"
+	}
+	return "false"
+}

@@ -1,0 +1,146 @@
+package kmsfake
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// checks collects the constraints that an input breaks. AWS reports all of them
+// in one ValidationException, in these words.
+type checks struct{ broken []string }
+
+func (c *checks) err() error {
+	switch len(c.broken) {
+	case 0:
+		return nil
+	case 1:
+		return validation("1 validation error detected: %s", c.broken[0])
+	}
+	return validation("%d validation errors detected: %s", len(c.broken), strings.Join(c.broken, "; "))
+}
+
+func (c *checks) add(value, at, must string) {
+	c.broken = append(c.broken, fmt.Sprintf("Value%s at '%s' failed to satisfy constraint: Member must %s", value, at, must))
+}
+
+func quoted(s string) string { return " '" + s + "'" }
+
+func (c *checks) length(value, at string, n, min, max int) {
+	if n < min {
+		c.add(value, at, "have length greater than or equal to "+strconv.Itoa(min))
+	}
+	if n > max {
+		c.add(value, at, "have length less than or equal to "+strconv.Itoa(max))
+	}
+}
+
+// need checks a required string.
+func (c *checks) need(at string, s *string, min, max int) {
+	if s == nil {
+		c.add(" null", at, "not be null")
+		return
+	}
+	c.str(at, s, min, max)
+}
+
+// str checks an optional string.
+func (c *checks) str(at string, s *string, min, max int) {
+	if s != nil {
+		c.length(quoted(*s), at, len(*s), min, max)
+	}
+}
+
+// key checks a required KeyId.
+func (c *checks) key(at string, s *string) { c.need(at, s, 1, 2048) }
+
+// blob checks bytes, whose value AWS does not repeat: it may be a plaintext.
+func (c *checks) blob(at string, b []byte, max int, required bool) {
+	if b == nil {
+		if required {
+			c.add(" null", at, "not be null")
+		}
+		return
+	}
+	c.length("", at, len(b), 1, max)
+}
+
+func (c *checks) num(at string, n *int32, min, max int32) {
+	if n == nil {
+		return
+	}
+	value := quoted(strconv.Itoa(int(*n)))
+	if *n < min {
+		c.add(value, at, "have value greater than or equal to "+strconv.Itoa(int(min)))
+	}
+	if *n > max {
+		c.add(value, at, "have value less than or equal to "+strconv.Itoa(int(max)))
+	}
+}
+
+// enum checks a string against the values that the SDK's model knows.
+func enum[E ~string](c *checks, at string, v E, known []E) {
+	if v == "" {
+		return
+	}
+	names := make([]string, len(known))
+	for i, k := range known {
+		if k == v {
+			return
+		}
+		names[i] = string(k)
+	}
+	c.add(quoted(string(v)), at, "satisfy enum value set: ["+strings.Join(names, ", ")+"]")
+}
+
+func (c *checks) page(limit *int32, marker *string) {
+	c.num("limit", limit, 1, 1000)
+	c.str("marker", marker, 1, 1024)
+}
+
+func (c *checks) tokens(tokens []string) {
+	if len(tokens) > 10 {
+		c.add(" '["+strings.Join(tokens, ", ")+"]'", "grantTokens", "have length less than or equal to 10")
+	}
+	for i := range tokens {
+		c.str(fmt.Sprintf("grantTokens.%d.member", i+1), &tokens[i], 1, 8192)
+	}
+}
+
+// grantTokens refuses what cannot be a token. Grants are not built yet: a token
+// that looks right is accepted and grants nothing.
+func grantTokens(tokens []string) error {
+	for _, t := range tokens {
+		for i := range len(t) {
+			c := t[i]
+			if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("+/=_-", c) >= 0) {
+				return fail("InvalidGrantTokenException", "Grant token is invalid.")
+			}
+		}
+	}
+	return nil
+}
+
+// maxContext is the size limit of an encryption context, keys and values.
+const maxContext = 8192
+
+func contextSize(ec map[string]string) error {
+	n := 0
+	for k, v := range ec {
+		n += len(k) + len(v)
+	}
+	if n > maxContext {
+		return validation("The encryption context is too large: %d bytes, the limit is %d.", n, maxContext)
+	}
+	return nil
+}
+
+// firstOf returns the first error that is one.
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
