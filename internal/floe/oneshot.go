@@ -1,0 +1,121 @@
+package floe
+
+import (
+	"math"
+	"unsafe"
+)
+
+// Seal appends the sealed form of plaintext to dst and returns the longer slice.
+// Every call draws a fresh IV, so equal messages do not look equal. There is one
+// encoding for each length of plaintext, [SealedSize] bytes long.
+//
+// It fails only for a key that is not [KeySize] long, for parameters that are not
+// among the three, and for a message too long for the machine. It may be called
+// from many goroutines at once, also with the same key.
+func Seal(dst, key []byte, p Params, aad, plaintext []byte) ([]byte, error) {
+	pp, err := p.resolve()
+	if err != nil {
+		return nil, err
+	}
+	return seal(dst, key, pp, aad, plaintext)
+}
+
+func seal(dst, key []byte, p params, aad, plaintext []byte) ([]byte, error) {
+	size := p.sealedSize(len(plaintext))
+	if size < 0 || size > math.MaxInt-len(dst) {
+		return nil, errTooLong
+	}
+	m, err := startSealing(key, p, aad)
+	if err != nil {
+		return nil, err
+	}
+	defer m.wipe()
+	dst = reserve(dst, size, plaintext, aad)
+	dst = append(dst, m.header[:]...)
+	for pos := uint64(0); ; pos++ {
+		// "Longer than a segment", not "at least as long": a message that ends
+		// with a full segment has no empty one after it.
+		final := len(plaintext) <= p.plain()
+		n := min(len(plaintext), p.plain())
+		if dst, err = m.sealSegment(dst, plaintext[:n], pos, final); err != nil || final {
+			return dst, err
+		}
+		plaintext = plaintext[n:]
+	}
+}
+
+// Open appends the plaintext of ciphertext to dst and returns the longer slice.
+// The segment size is the header's, if it is one of the three.
+//
+// The error is [ErrMalformed], [ErrAuth], or about the length of the key. With
+// an error nothing is returned, and what was already decrypted has been cleared
+// again from dst's spare capacity. The result is never nil without an error, not
+// even that of an empty message. Safe for concurrent use, as Seal is.
+func Open(dst, key, aad, ciphertext []byte) ([]byte, error) {
+	return open(dst, key, aad, ciphertext, accept)
+}
+
+func open(dst, key, aad, ciphertext []byte, allowed func([]byte) (params, error)) ([]byte, error) {
+	if len(ciphertext) < HeaderSize {
+		return nil, ErrAuth
+	}
+	header, body := ciphertext[:HeaderSize], ciphertext[HeaderSize:]
+	p, err := allowed(header)
+	if err != nil {
+		return nil, err
+	}
+	m, err := startOpening(key, p, aad, header)
+	if err != nil {
+		return nil, err
+	}
+	defer m.wipe()
+	// The size follows from the length of what is here, not from any field.
+	size := p.openedSize(len(ciphertext))
+	if size < 0 || size > math.MaxInt-len(dst) {
+		return nil, ErrAuth
+	}
+	out := reserve(dst, size, ciphertext, aad)
+	start := len(out)
+	for pos := uint64(0); ; pos++ {
+		final := len(body) <= p.segment
+		n := min(len(body), p.segment)
+		opened, err := m.openSegment(out, body[:n], pos, final)
+		if err != nil {
+			// Earlier segments were authentic, but a prefix is not the message.
+			clear(out[start:])
+			return nil, err
+		}
+		if out, body = opened, body[n:]; final {
+			return out, nil
+		}
+	}
+}
+
+// reserve returns dst with room for n more bytes, which do not overlap any of the
+// inputs. Sealing in place would overwrite the plaintext with the header before
+// it is read, and the result would authenticate: silent loss of data. So where
+// the caller's buffers overlap, the result goes to a new one.
+func reserve(dst []byte, n int, inputs ...[]byte) []byte {
+	if dst != nil && cap(dst)-len(dst) >= n {
+		room := dst[len(dst) : len(dst)+n]
+		clash := false
+		for _, in := range inputs {
+			clash = clash || overlap(room, in)
+		}
+		if !clash {
+			return dst
+		}
+	}
+	grown := make([]byte, len(dst), len(dst)+n)
+	copy(grown, dst)
+	return grown
+}
+
+// overlap reports whether a and b share memory. The standard library has the same
+// function where other modules cannot import it; comparing addresses is all that
+// unsafe is used for.
+func overlap(a, b []byte) bool {
+	return len(a) > 0 && len(b) > 0 &&
+		uintptr(unsafe.Pointer(&a[0])) <= uintptr(unsafe.Pointer(&b[len(b)-1])) &&
+		uintptr(unsafe.Pointer(&b[0])) <= uintptr(unsafe.Pointer(&a[len(a)-1]))
+}

@@ -1,0 +1,277 @@
+package floe
+
+import (
+	"bytes"
+	"testing"
+)
+
+func mustSeal(t testing.TB, p params, msg []byte) []byte {
+	t.Helper()
+	ct, err := seal(nil, testKey, p, testAAD, msg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ct
+}
+
+// The online pair makes and reads the same bytes as the one-shot pair.
+func TestOnlineAgreesWithOneShot(t *testing.T) {
+	msg := randomBytes(3*(4096-SegmentOverhead) + 9)
+	e, err := NewEncryptor(testKey, Params{4096}, testAAD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ct, rest := e.Header(), msg
+	for len(rest) > e.PlaintextSize() {
+		if ct, err = e.SealSegment(ct, rest[:e.PlaintextSize()]); err != nil {
+			t.Fatal(err)
+		}
+		rest = rest[e.PlaintextSize():]
+	}
+	if ct, err = e.SealLast(ct, rest); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Open(nil, testKey, testAAD, ct); err != nil || !bytes.Equal(got, msg) {
+		t.Fatalf("Open: %v", err)
+	}
+
+	d, err := NewDecryptor(testKey, testAAD, ct[:HeaderSize])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	body := ct[HeaderSize:]
+	for len(body) > d.SegmentSize() {
+		if got, err = d.OpenSegment(got, body[:d.SegmentSize()]); err != nil {
+			t.Fatal(err)
+		}
+		body = body[d.SegmentSize():]
+	}
+	if got, err = d.OpenLast(got, body); err != nil || !bytes.Equal(got, msg) {
+		t.Fatalf("OpenLast: %v", err)
+	}
+	if _, err = d.OpenLast(nil, body); err != ErrAuth {
+		t.Errorf("a second end: %v", err)
+	}
+}
+
+// A caller that reuses its aad must not change keys that are derived later.
+func TestOnlineCopiesTheAAD(t *testing.T) {
+	aad, p := []byte("one"), params{64, 0} // a new AES key for each segment
+	e, err := newEncryptor(testKey, p, aad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(aad, "two")
+	ct, _ := e.SealSegment(e.Header(), make([]byte, 32))
+	ct, err = e.SealLast(ct, []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := newDecryptor(testKey, append(aad[:0], "one"...), ct[:HeaderSize], pinned(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(aad, "two")
+	if _, err := d.OpenSegment(nil, ct[HeaderSize:HeaderSize+64]); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEncryptorRefuses(t *testing.T) {
+	e, err := newEncryptor(testKey, tiny, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 31, 33} {
+		if _, err := e.SealSegment(nil, make([]byte, n)); err != errSegmentSize {
+			t.Errorf("a segment of %d: %v", n, err)
+		}
+	}
+	if _, err := e.SealLast(nil, make([]byte, 33)); err != errSegmentSize {
+		t.Errorf("a last segment of 33: %v", err)
+	}
+	if _, err := e.SealLast(nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.SealSegment(nil, make([]byte, 32)); err != errClosed {
+		t.Errorf("after the last segment: %v", err)
+	}
+	if _, err := e.SealLast(nil, nil); err != errClosed {
+		t.Errorf("a second last segment: %v", err)
+	}
+	if _, err := NewEncryptor(testKey[:31], Params{}, nil); err != errKeySize {
+		t.Error(err)
+	}
+	if _, err := NewEncryptor(testKey, Params{8192}, nil); err != errParams {
+		t.Error(err)
+	}
+}
+
+// After one failure a Decryptor never opens anything again, not even what it would
+// have opened before: A14, and no trying of a segment as final after all (A17).
+func TestDecryptorStaysBroken(t *testing.T) {
+	ct := mustSeal(t, tiny, randomBytes(70))
+	header, first := ct[:HeaderSize], ct[HeaderSize:HeaderSize+64]
+	for name, fail := range map[string]func(*Decryptor) ([]byte, error){
+		"bad tag":        func(d *Decryptor) ([]byte, error) { return d.OpenSegment(nil, make([]byte, 64)) },
+		"too short":      func(d *Decryptor) ([]byte, error) { return d.OpenSegment(nil, nil) },
+		"too long":       func(d *Decryptor) ([]byte, error) { return d.OpenSegment(nil, make([]byte, 65)) },
+		"not the last":   func(d *Decryptor) ([]byte, error) { return d.OpenLast(nil, first) },
+		"another's turn": func(d *Decryptor) ([]byte, error) { return d.OpenSegment(nil, ct[HeaderSize+64:HeaderSize+128]) },
+		"closed":         func(d *Decryptor) ([]byte, error) { d.Close(); return d.OpenSegment(nil, first) },
+	} {
+		d, err := newDecryptor(testKey, testAAD, header, pinned(tiny))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := fail(d); err != ErrAuth || out != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for range 3 {
+			if out, err := d.OpenSegment(nil, first); err != ErrAuth || out != nil {
+				t.Errorf("after %s: %v", name, err)
+			}
+		}
+	}
+	for n := range HeaderSize {
+		if _, err := NewDecryptor(testKey, testAAD, ct[:n]); err != ErrAuth {
+			t.Errorf("a header of %d bytes: %v", n, err)
+		}
+	}
+}
+
+// A17, inside the package: a segment only opens where, and as what, it was sealed.
+func TestPositionAndFinalFlagAreAuthenticated(t *testing.T) {
+	m, err := startSealing(testKey, tiny, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pt := randomBytes(32) // full, so that either flag is a legal length
+	for _, final := range []bool{false, true} {
+		segment, err := m.sealSegment(nil, pt, 5, final)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := m.openSegment(nil, segment, 5, final); err != nil || !bytes.Equal(got, pt) {
+			t.Fatal(err)
+		}
+		for _, pos := range []uint64{0, 4, 6, 5 + 1<<20, 5 + 1<<32} {
+			if _, err := m.openSegment(nil, segment, pos, final); err != ErrAuth {
+				t.Errorf("sealed for 5, opened at %d: %v", pos, err)
+			}
+		}
+		// Relabelled: the length field says what the attacker wants.
+		copy(segment, []byte{0xff, 0xff, 0xff, 0xff})
+		if final {
+			_, err = m.openSegment(nil, segment, 5, false)
+		} else {
+			copy(segment, []byte{0, 0, 0, 64})
+			_, err = m.openSegment(nil, segment, 5, true)
+		}
+		if err != ErrAuth {
+			t.Errorf("sealed with final %v, relabelled: %v", final, err)
+		}
+	}
+}
+
+// The AES key is the same within 2^20 segments and another one after them.
+func TestKeyRotatesAfterTwoToTheTwenty(t *testing.T) {
+	p, err := Params{}.resolve()
+	if err != nil || p.rotation != 20 {
+		t.Fatalf("rotation after 2^%d segments", p.rotation)
+	}
+	m, err := startSealing(testKey, p, testAAD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := newReference(testKey, testAAD, m.header[paramsSize:prefixSize], p)
+	const block = 1 << 20
+	// Back and forth, because the key in use is remembered.
+	for _, pos := range []uint64{0, block - 1, block, 2*block - 1, block - 1, 7*block + 3, maxSegments - 1, 0} {
+		segment, err := m.sealSegment(nil, nil, pos, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ref.open(segment, pos, 1); err != nil {
+			t.Errorf("position %d: not the key of the specification", pos)
+		}
+	}
+	// The reference's keys, to be sure that it tells the two apart.
+	sealed := ref.aead(block-1).Seal(nil, nil, nil, nil)
+	if _, err := ref.aead(0).Open(nil, nil, sealed, nil); err != nil {
+		t.Error("the key changes too early")
+	}
+	if _, err := ref.aead(block).Open(nil, nil, sealed, nil); err == nil {
+		t.Error("the key at 2^20-1 is still the key at 2^20")
+	}
+	first, last := m.cipherFor(block-1), m.cipherFor(block)
+	if _, err := last.Open(nil, nil, first.Seal(nil, nil, nil, nil), nil); err == nil {
+		t.Error("ours does not change at 2^20")
+	}
+}
+
+// A18: 2^40 segments and no more; the last of them can only be the final one.
+func TestSegmentCounterDoesNotOverflow(t *testing.T) {
+	m, err := startSealing(testKey, tiny, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := make([]byte, 32)
+	for _, c := range []struct {
+		pos   uint64
+		final bool
+		ok    bool
+	}{
+		{1<<40 - 2, false, true},
+		{1<<40 - 1, false, false},
+		{1<<40 - 1, true, true},
+		{1 << 40, true, false},
+		{1 << 40, false, false},
+		{1<<64 - 1, true, false},
+	} {
+		segment, err := m.sealSegment(nil, full, c.pos, c.final)
+		if (err == nil) != c.ok {
+			t.Errorf("sealing at %d, final %v: %v", c.pos, c.final, err)
+		}
+		if err != nil {
+			ref := newReference(testKey, nil, m.header[paramsSize:prefixSize], tiny)
+			flag := byte(0)
+			if c.final {
+				flag = 1
+			}
+			segment = ref.seal(full, c.pos, flag)
+		}
+		if _, err := m.openSegment(nil, segment, c.pos, c.final); (err == nil) != c.ok {
+			t.Errorf("opening at %d, final %v: %v", c.pos, c.final, err)
+		}
+	}
+	e, _ := newEncryptor(testKey, tiny, nil)
+	e.pos = 1<<40 - 1
+	if _, err := e.SealSegment(nil, full); err != errTooLong {
+		t.Errorf("Encryptor: %v", err)
+	}
+}
+
+// What we hold is gone after wipe, and using it again is loud: a message sealed
+// under a cleared key would be readable by anyone.
+func TestWipe(t *testing.T) {
+	m, err := startSealing(testKey, tiny, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.cipherFor(0)
+	if m.key == [48]byte{} || m.okm != [48]byte{} {
+		t.Fatal("no message key, or its source was left lying about")
+	}
+	m.wipe()
+	if m.key != [48]byte{} || m.aead != nil {
+		t.Error("keys are still there")
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("sealed with a wiped message")
+		}
+	}()
+	m.sealSegment(nil, nil, 0, true)
+}
