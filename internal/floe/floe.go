@@ -13,7 +13,7 @@
 // key and a fresh 256-bit IV. The caller's key is an HKDF key and nothing else:
 // it never becomes an AES key.
 //
-// Four ways in, which read and write the same bytes: [Seal] and [Open] for what
+// Three ways in, which read and write the same bytes: [Seal] and [Open] for what
 // fits in memory, [Writer] and [Reader] for streams, [Encryptor] and [Decryptor]
 // for callers that move the segments themselves. None of them takes a position
 // or a final flag: with those under an attacker's control FLOE no longer commits,
