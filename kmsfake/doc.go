@@ -1,2 +1,66 @@
-// Package kmsfake is an AWS KMS in memory.
+// Package kmsfake is an AWS KMS in memory that behaves like AWS, revocation
+// included: a disabled key, a changed key policy, a scheduled deletion, an
+// outage or a throttle stop the calls that AWS would stop, with the exception
+// that AWS would give. It is for tests and local development. It is no place for
+// keys that protect anything.
+//
+//	fake := kmsfake.New(nil)
+//	cmk := fake.Account("111122223333").CreateKey("") // the customer's key
+//	client := fake.Client("arn:aws:iam::111122223333:root")
+//	// client has the methods of *kms.Client: pass it to the code under test.
+//	cmk.Disable() // ... and see what your product does now.
+//
+// # Two faces
+//
+// [KMS.Client] calls in process, as one principal, in a few microseconds; its
+// errors carry the same layers as the SDK's (*smithy.OperationError, the HTTP
+// ResponseError with status and request id, the modelled exception or
+// *smithy.GenericAPIError). [KMS.Handler] speaks the wire protocol, for the AWS
+// CLI and every SDK. Both are the same engine: a key made through one is used
+// through the other.
+//
+// # What is enforced
+//
+// Key states; the encryption context, bound so that contexts with moved
+// boundaries do not open; key policies (Principal, NotPrincipal, Action,
+// NotAction, Resource, NotResource, Condition with all operators of IAM, their
+// IfExists, ForAnyValue and ForAllValues forms); delegation to the account by
+// its root ARN; identity policies that [Account.PutIdentityPolicy] attaches; both
+// sides of cross-account access.
+//
+// BE WARNED of the one default that is more lenient than AWS: a principal for
+// which no identity policy was ever put passes its own account's side of
+// cross-account access. [Options.StrictIAM] turns that off.
+//
+// Permission is decided before the key's state, and the state before anything
+// is said about the ciphertext. In another account, a key that was deleted,
+// that never existed, that is in another Region or that one has no right to all
+// answer the same AccessDeniedException.
+//
+// # Operations
+//
+//	CreateKey            DescribeKey           ListKeys
+//	Encrypt              Decrypt               ReEncrypt
+//	GenerateDataKey      GenerateDataKeyWithoutPlaintext
+//	EnableKey            DisableKey            ScheduleKeyDeletion   CancelKeyDeletion
+//	GetKeyPolicy         PutKeyPolicy          ListKeyPolicies
+//	EnableKeyRotation    DisableKeyRotation    GetKeyRotationStatus
+//	CreateAlias          UpdateAlias           DeleteAlias           ListAliases
+//
+// On the wire, KMS's other operations answer UnsupportedOperationException, and
+// what is no operation of KMS UnknownOperationException. Keys are symmetric,
+// single-Region, with AWS_KMS as origin. Not there yet: grants (tokens are
+// accepted and ignored), tags after creation, imported material, multi-Region
+// and asymmetric keys, custom key stores, enclaves, policy variables (a policy
+// that uses one is refused as malformed), propagation delay.
+//
+// # As the test's hand
+//
+// [Account] and [Key] act as the owner, at once and without permission:
+// CreateKey, Disable, SetPolicy, DenyTo, ScheduleDeletion, Delete, Rotate.
+// [KMS.Outage], [KMS.Fail], [KMS.Inject], [KMS.Latency] and [KMS.Tamper] are the
+// weather. [KMS.Calls] tells what was asked and what was answered.
+//
+// No goroutine runs in the background and no lock is held while a call waits, so
+// everything works inside a testing/synctest bubble, on the bubble's clock.
 package kmsfake
