@@ -1,0 +1,287 @@
+package byok
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/byok-go/byok/internal/format"
+	"github.com/byok-go/byok/internal/lease"
+)
+
+// Scope says whose data, and what for. It is part of every KMS request's
+// encryption context, and so in clear in the tenant's CloudTrail: use opaque ids.
+// It is comparable.
+type Scope struct {
+	Tenant  string `json:"tenant"`            // 1 to 128 bytes 0x21..0x7e
+	Purpose string `json:"purpose,omitempty"` // a class of data: 1 to 64 bytes of [a-z0-9._-]; "" means "default"
+}
+
+// Options of a Keeper; nil and the zero Options are safe defaults.
+type Options struct {
+	// MaxAge is the hard end of a lease: how long a data key may be used
+	// after the KMS request that proved access was issued. It bounds how long data stays readable after a
+	// revocation that this process has not heard of, and what an outage of KMS
+	// is ridden out for. 1 s to 5 min. Defaults to 60 s; nothing means "for ever".
+	MaxAge time.Duration
+
+	// PerOperation makes every Seal and Open ask KMS. Nothing is cached; each Seal
+	// has a data key of its own, inside its envelope. MaxAge must be 0.
+	PerOperation bool
+
+	// AllowUnboundPolicy accepts CMKs whose policy would let the platform in for
+	// any tenant. By default they are refused (ErrPolicyUnbound): nothing
+	// but the platform's own records would then tell two tenants' keys apart.
+	AllowUnboundPolicy bool
+
+	// Waiver replaces DefaultWaiver.
+	Waiver *Waiver
+
+	// Observer's hooks are told of KMS calls and changes of state.
+	Observer *Observer
+
+	// Logger gets what operators must see. Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// Observer is a set of hooks, any of which may be nil. They are called
+// synchronously, outside of all locks: return soon. None is called per record.
+type Observer struct {
+	KMSCall      func(tenant string, c KMSCall) // after each attempt
+	StateChange  func(old, now KeyStatus)       // of access, as seen by this process, and of lifecycle, as made by it
+	AuditFailure func(error)                    // an event could not be recorded
+}
+
+// Stats are counters since New, but for Leases, which is how many there are.
+type Stats struct{ Leases, Hits, Misses, KMSCalls, Denials uint64 }
+
+// Limits of Options.MaxAge.
+const (
+	MinMaxAge     = time.Second
+	MaxMaxAge     = 5 * time.Minute
+	DefaultMaxAge = 60 * time.Second
+)
+
+// Keeper is the data plane: it seals and opens, under each tenant's own key. It
+// is safe for concurrent use, and one process should have one per Store.
+type Keeper struct {
+	service      string
+	keys         Keyring
+	store        Store
+	sink         AuditSink
+	maxAge       time.Duration
+	perOperation bool
+	allowUnbound bool
+	waiver       Waiver
+	waiverHash   string
+	observer     Observer
+	log          *slog.Logger
+	clock        lease.Clock
+	ids          eventIDs
+
+	tenants sync.Map // tenant -> *tenantCache
+	lru     leaseList
+	swept   atomic.Int64 // monotonic ns of the last sweep
+	stats   struct{ misses, kmsCalls, denials atomic.Uint64 }
+
+	closed atomic.Bool
+	gate   sync.RWMutex // orders enter before Close
+	work   sync.WaitGroup
+	done   context.Context // of everything that outlives its caller
+	stop   context.CancelFunc
+}
+
+// New returns a Keeper. service names the platform ("billing.example.com"; 1 to
+// 64 bytes of [A-Za-z0-9._-]): it is in the encryption context of every data key, so changing it
+// orphans them all, and there is no default. opts may be nil. The error is ErrArgument.
+//
+// New does no I/O. Close the Keeper when done.
+func New(service string, keys Keyring, store Store, sink AuditSink, opts *Options) (*Keeper, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	bad := func(what string) (*Keeper, error) { return nil, fmt.Errorf("%w: %s", ErrArgument, what) }
+	k := &Keeper{
+		service: service, keys: keys, store: store, sink: sink,
+		maxAge: opts.MaxAge, perOperation: opts.PerOperation, allowUnbound: opts.AllowUnboundPolicy,
+		waiver: DefaultWaiver(), log: opts.Logger, clock: lease.System(),
+	}
+	switch {
+	case len(service) < 1 || len(service) > 64 || !only(service, isVersionByte):
+		return bad("service must be 1 to 64 bytes of [A-Za-z0-9._-]")
+	case keys == nil || store == nil || sink == nil:
+		return bad("a Keyring, a Store and an AuditSink are required")
+	case k.perOperation && k.maxAge != 0:
+		return bad("MaxAge has no meaning with PerOperation")
+	case k.maxAge == 0:
+		k.maxAge = DefaultMaxAge
+	case k.maxAge < MinMaxAge || k.maxAge > MaxMaxAge:
+		return bad("MaxAge must be 1 s to 5 min")
+	}
+	if opts.Waiver != nil {
+		k.waiver = *opts.Waiver
+	}
+	if err := k.waiver.check(); err != nil {
+		return nil, err
+	}
+	k.waiverHash = k.waiver.SHA256()
+	if opts.Observer != nil {
+		k.observer = *opts.Observer
+	}
+	if k.log == nil {
+		k.log = slog.Default()
+	}
+	if err := k.lru.init(maxLeases); err != nil {
+		return nil, err
+	}
+	k.ids.init()
+	k.done, k.stop = context.WithCancel(context.Background())
+	return k, nil
+}
+
+// Tenant returns the control plane of one tenant. It does no I/O; a bad id is
+// ErrArgument from each of its methods.
+func (k *Keeper) Tenant(id string) *Tenant { return &Tenant{k: k, id: id} }
+
+// Tenants returns all tenants that ever registered a key or acknowledged a
+// waiver, in byte order. An error ends the sequence.
+func (k *Keeper) Tenants(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for after := ""; ; {
+			items, err := k.store.List(ctx, partTenants, after, MaxListLimit)
+			if err != nil {
+				yield("", storeError(err))
+				return
+			}
+			for _, i := range items {
+				if !format.ValidTenant(i.ID) || i.ID <= after {
+					yield("", fmt.Errorf("%w: its list of tenants is damaged", ErrStore))
+					return
+				}
+				if after = i.ID; !yield(i.ID, nil) {
+					return
+				}
+			}
+			if len(items) < MaxListLimit {
+				return
+			}
+		}
+	}
+}
+
+// Waiver returns the text that tenants acknowledge.
+func (k *Keeper) Waiver() Waiver { return k.waiver }
+
+// HasAuditReader reports whether the AuditSink is an AuditReader, without which
+// Tenant.Audit has nothing to read.
+func (k *Keeper) HasAuditReader() bool {
+	_, ok := k.sink.(AuditReader)
+	return ok
+}
+
+// Stats returns counters. It looks at every tenant: ask now and then, not per operation.
+func (k *Keeper) Stats() Stats {
+	s := Stats{Misses: k.stats.misses.Load(), KMSCalls: k.stats.kmsCalls.Load(), Denials: k.stats.denials.Load()}
+	k.tenants.Range(func(_, v any) bool {
+		t := v.(*tenantCache)
+		s.Hits += t.hits.Load()
+		t.mu.RLock()
+		s.Leases += uint64(len(t.entries))
+		t.mu.RUnlock()
+		return true
+	})
+	return s
+}
+
+// Run does what no operation waits for, until ctx is done or the Keeper is
+// closed, and then returns ctx's error or ErrClosed: it wipes data keys whose
+// lease has ended, and delivers events that a crash left undelivered. It is
+// optional, and one per Keeper is enough.
+func (k *Keeper) Run(ctx context.Context) error {
+	k.deliverAll(ctx)
+	sweep := time.NewTicker(time.Second)
+	defer sweep.Stop()
+	outboxes := time.NewTicker(time.Minute)
+	defer outboxes.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-k.done.Done():
+			return ErrClosed
+		case <-sweep.C:
+			k.sweep()
+		case <-outboxes.C:
+			k.deliverAll(ctx)
+		}
+	}
+}
+
+// deliverAll delivers what is in any tenant's outbox.
+func (k *Keeper) deliverAll(ctx context.Context) {
+	ctx, cancel := k.detach(ctx, time.Minute)
+	defer cancel()
+	for tenant, err := range k.Tenants(ctx) {
+		if err == nil {
+			_, err = k.cache(tenant).flush(ctx)
+		}
+		if err != nil {
+			k.log.WarnContext(ctx, "byok: undelivered events are left for later", "error", err.Error())
+			return
+		}
+	}
+}
+
+// Close ends everything: operations that are under way fail or have finished
+// when it returns, every data key is wiped, and no goroutine is left. Later calls
+// are ErrClosed. It may be called more than once; its error is nil.
+func (k *Keeper) Close() error {
+	k.gate.Lock()
+	k.closed.Store(true)
+	k.gate.Unlock()
+	k.stop()
+	k.work.Wait()
+	k.tenants.Range(func(_, v any) bool {
+		t := v.(*tenantCache)
+		t.mu.Lock()
+		gone := t.purge(func(*entry) bool { return true })
+		t.mu.Unlock()
+		k.wipe(gone)
+		return true
+	})
+	return nil
+}
+
+// enter begins something that Close waits for. It fails once Close has begun.
+func (k *Keeper) enter() bool {
+	k.gate.RLock()
+	defer k.gate.RUnlock()
+	if k.closed.Load() {
+		return false
+	}
+	k.work.Add(1)
+	return true
+}
+
+func (k *Keeper) leave() { k.work.Done() }
+
+// detach returns a ctx for work that belongs to no caller: with the values of
+// one, but with an end of its own, and ended by Close.
+func (k *Keeper) detach(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	unhook := context.AfterFunc(k.done, cancel)
+	return ctx, func() { unhook(); cancel() }
+}
+
+// changed tells the observer.
+func (k *Keeper) changed(old, now KeyStatus) {
+	hook := k.observer.StateChange
+	if hook != nil && (old.Status != now.Status || old.Access != now.Access || old.Key != now.Key ||
+		old.Reason != now.Reason || old.DEKVersion != now.DEKVersion) {
+		hook(old, now)
+	}
+}

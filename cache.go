@@ -1,0 +1,384 @@
+package byok
+
+import (
+	"context"
+	"crypto/sha512"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+
+	"github.com/byok-go/byok/internal/lease"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// Bounds of the data-key cache. One entry is about 500 bytes.
+const (
+	maxLeases          = 10_000 // in a Keeper
+	maxLeasesPerTenant = 1_000  // so that one tenant cannot push out all others
+)
+
+// entryID says exactly which data key an entry holds. It is compared field by
+// field, so no two fields can run into each other (threat E9). The tenant is not
+// in it: each tenant has a map of its own, and so has each Keeper.
+type entryID struct {
+	purpose string
+	dataKey DataKeyID
+	key     KeyID
+	// wrapped is the hash of the wrapped key in an envelope that the Store knows
+	// nothing of, and zero for a data key of the Store, of which there is one.
+	wrapped [sha512.Size384]byte
+}
+
+// entry is a plaintext data key with a lease. Its mutable fields are guarded by
+// the tenantCache's lock.
+type entry struct {
+	id         entryID
+	generation uint64 // 0: not of the Store
+	core       []byte // of the REF envelopes that it seals
+	dek        *DEK
+	proof      lease.Proof
+	request    string // of the KMS call that the proof rests on
+}
+
+// tenantCache is what one process knows of one tenant. mu is never held across
+// I/O, nor while waiting for a DEK.
+type tenantCache struct {
+	k      *Keeper
+	tenant string
+
+	mu      sync.RWMutex
+	state   *state  // newest seen; nil: none
+	access  *access // to state.Key; nil: none
+	entries map[entryID]*entry
+	current map[string]*entry // by purpose, of the newest generation
+	flights map[flightID]*flight
+	hits    atomic.Uint64
+	sealed  atomic.Int64 // when the last Seal succeeded, in ns since 1970; 0: never
+	opened  atomic.Int64
+}
+
+// access is what this process knows of its access to one CMK for one tenant.
+// All but the constant fields is guarded by the tenantCache's lock.
+type access struct {
+	t   *tenantCache
+	key KeyID
+
+	lease lease.Key
+	seen  Access
+	last  *KeyError // newest refusal; nil after a success
+}
+
+func (a *access) begin(op lease.Ops) lease.Call {
+	if a == nil {
+		return lease.Call{}
+	}
+	a.t.mu.RLock()
+	defer a.t.mu.RUnlock()
+	return a.lease.Begin(op, a.t.k.clock.Now())
+}
+
+// succeeded takes the success of a call.
+func (a *access) succeeded(ctx context.Context, c lease.Call, request string) {
+	if a == nil {
+		return
+	}
+	t := a.t
+	t.mu.Lock()
+	old, was := t.status(), a.lease.Denied()
+	if a.lease.Succeed(c) && !a.lease.Denied() {
+		a.seen, a.last = AccessAccessible, nil
+	}
+	restored := was && !a.lease.Denied()
+	now := t.status()
+	t.mu.Unlock()
+	if restored {
+		t.k.note(ctx, Event{Op: OpRestore, Outcome: OutcomeSuccess, Scope: Scope{Tenant: t.tenant}, Key: a.key, Proof: request})
+	}
+	t.k.changed(old, now)
+}
+
+// refused takes a refusal. A denial purges every data key under the CMK before
+// anybody can see the new state.
+func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
+	if a == nil {
+		return
+	}
+	t := a.t
+	var purged []*entry
+	t.mu.Lock()
+	old, first := t.status(), false
+	switch ke.Class {
+	case ClassDenied, ClassPlatformDenied:
+		first = !a.lease.Denied()
+		a.lease.Deny(c, t.k.clock.Now())
+		a.seen, a.last = AccessBlocked, ke
+		if ke.Class == ClassPlatformDenied {
+			a.seen = AccessDegraded
+		}
+		purged = t.purge(func(e *entry) bool { return e.id.key == a.key })
+	case ClassOutage, ClassThrottled, ClassPlatform:
+		a.lease.Fail(t.k.clock.Now())
+		if !a.lease.Denied() {
+			a.seen, a.last = AccessDegraded, ke
+		}
+	case ClassBlob:
+		// About one wrapped key only (I9). But KMS looks at a blob only after it has let
+		// us in, so it is no reason to wait with the next question.
+		if a.lease.Denied() {
+			a.lease.Hint(t.k.clock.Now())
+		}
+	}
+	now := t.status()
+	t.mu.Unlock()
+	t.k.wipe(purged)
+	if first {
+		t.k.stats.denials.Add(1)
+		t.k.note(ctx, Event{Op: OpDeny, Outcome: OutcomeDenied, Class: ke.Class, Code: Code(ke),
+			Scope: Scope{Tenant: t.tenant}, Key: a.key, Proof: ke.RequestID})
+	}
+	t.k.changed(old, now)
+}
+
+// denial is why a denied key refuses, and ErrKeyUnavailable for one that is not
+// denied: no lease. The caller holds mu.
+func (a *access) denial() error {
+	if a == nil || a.last == nil {
+		return ErrKeyUnavailable
+	}
+	return a.last
+}
+
+// check returns what may be done with e now. The caller holds mu.
+func (t *tenantCache) check(e *entry) lease.State {
+	if t.access == nil || e.id.key != t.access.key {
+		return lease.Expired
+	}
+	return t.access.lease.Check(e.proof, t.k.clock.Now(), t.k.maxAge)
+}
+
+// release is the last question before a result leaves: is the lease that e had
+// still good? It returns nil, or why not.
+func (t *tenantCache) release(e *entry) error {
+	if t.k.closed.Load() {
+		return ErrClosed
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if err := t.refusal(); err != nil {
+		return err
+	}
+	switch t.check(e) {
+	case lease.Active, lease.Refresh:
+		return nil
+	}
+	return t.access.denial()
+}
+
+// refusal is what the newest state and access say against serving anything, by
+// themselves. The caller holds mu.
+func (t *tenantCache) refusal() error {
+	if err := t.state.usable(); err != nil {
+		return err
+	}
+	if t.access != nil && t.access.lease.Denied() {
+		return t.access.denial()
+	}
+	return nil
+}
+
+// install puts a data key that has just been proved into the cache, or its
+// proof into the entry that is there. It returns that entry, and nil if the
+// proof is not worth one by now: denied, or of a CMK that is no longer the
+// tenant's. The DEK then is the caller's to wipe.
+func (t *tenantCache) install(a *access, e *entry, c lease.Call, read lease.Time) *entry {
+	t.mu.Lock()
+	proof, ok := a.lease.Prove(c, read, t.k.maxAge, rand.Float64())
+	if !ok || t.access != a || t.state.usable() != nil {
+		t.mu.Unlock()
+		return nil
+	}
+	var gone []*entry
+	if have := t.entries[e.id]; have != nil && sameKey(have.dek, e.dek) {
+		// Operations may be using have.dek: it stays, and only the lease is new.
+		if proof.Newer(have.proof) {
+			have.proof, have.request = proof, e.request
+		}
+		gone, e = append(gone, e), have
+	} else {
+		if have != nil {
+			gone = append(gone, have)
+		}
+		if len(t.entries) >= maxLeasesPerTenant && have == nil {
+			gone = append(gone, t.oldest())
+		}
+		e.proof = proof
+		for _, g := range gone {
+			t.drop(g)
+		}
+		t.entries[e.id] = e
+	}
+	if e.generation != 0 && e.generation == t.state.Generation {
+		t.current[e.id.purpose] = e
+	}
+	t.mu.Unlock()
+	t.k.wipe(append(gone, t.k.touch(t, e)...))
+	return e
+}
+
+// oldest returns the entry that was proved longest ago. The caller holds mu.
+func (t *tenantCache) oldest() (old *entry) {
+	for _, e := range t.entries {
+		if old == nil || old.proof.Newer(e.proof) {
+			old = e
+		}
+	}
+	return old
+}
+
+// drop takes e out of every index. The caller holds mu for writing, and wipes e
+// after it has given it up.
+func (t *tenantCache) drop(e *entry) {
+	if t.entries[e.id] == e {
+		delete(t.entries, e.id)
+	}
+	if t.current[e.id.purpose] == e {
+		delete(t.current, e.id.purpose)
+	}
+}
+
+// purge drops the entries that f chooses. As drop.
+func (t *tenantCache) purge(f func(*entry) bool) (gone []*entry) {
+	for _, e := range t.entries {
+		if f(e) {
+			gone = append(gone, e)
+		}
+	}
+	for _, e := range gone {
+		t.drop(e)
+	}
+	return gone
+}
+
+// see takes a state that was read from the Store, or written to it. It fails
+// if the Store has gone back behind what this process has seen (I17).
+func (t *tenantCache) see(s *state) error {
+	t.mu.Lock()
+	old := t.status()
+	if t.state != nil && s.revision < t.state.revision {
+		t.mu.Unlock()
+		return errRolledBack
+	}
+	var gone []*entry
+	if t.state == nil || s.revision > t.state.revision {
+		if t.access == nil || t.access.key != s.Key {
+			t.access = nil
+			if s.Key != (KeyID{}) {
+				t.access = &access{t: t, key: s.Key, seen: AccessUnknown}
+			}
+		}
+		if t.state == nil || t.state.Generation != s.Generation {
+			clear(t.current)
+		}
+		t.state = s
+		gone = t.purge(func(e *entry) bool { return s.usable() != nil || e.id.key != s.Key })
+	}
+	now := t.status()
+	t.mu.Unlock()
+	t.k.wipe(gone)
+	t.k.changed(old, now)
+	return nil
+}
+
+var errRolledBack = errors.Join(ErrStore, errors.New("byok: the store answered with an older state than before"))
+
+// touch makes e the most recently proved entry of the Keeper, and returns the
+// entries that had to make room, out of every index. Only loads and renewals
+// come here: a hit touches nothing that tenants share.
+func (k *Keeper) touch(t *tenantCache, e *entry) (gone []*entry) {
+	k.lru.mu.Lock()
+	var out *lruItem
+	k.lru.evicted = func(i *lruItem) { out = i }
+	k.lru.list.Add(e, &lruItem{t, e})
+	k.lru.evicted = nil
+	t.mu.RLock()
+	if t.entries[e.id] != e { // purged while we came here
+		k.lru.list.Remove(e)
+	}
+	t.mu.RUnlock()
+	k.lru.mu.Unlock()
+	if out != nil && out.e != e {
+		out.t.mu.Lock()
+		out.t.drop(out.e)
+		out.t.mu.Unlock()
+		gone = append(gone, out.e)
+	}
+	return gone
+}
+
+type lruItem struct {
+	t *tenantCache
+	e *entry
+}
+
+// leaseList orders the entries of all tenants by their last proof. simplelru
+// keeps the order; expiry, purging and wiping are ours.
+type leaseList struct {
+	mu      sync.Mutex
+	list    *simplelru.LRU[*entry, *lruItem]
+	evicted func(*lruItem)
+}
+
+func (l *leaseList) init(size int) error {
+	var err error
+	l.list, err = simplelru.NewLRU(size, func(_ *entry, i *lruItem) {
+		if l.evicted != nil {
+			l.evicted(i)
+		}
+	})
+	return err
+}
+
+// wipe zeroes data keys that are in no index any more. It waits for the
+// operations that hold them, so the caller holds no lock.
+func (k *Keeper) wipe(gone []*entry) {
+	if len(gone) == 0 {
+		return
+	}
+	k.lru.mu.Lock()
+	for _, e := range gone {
+		k.lru.list.Remove(e)
+	}
+	k.lru.mu.Unlock()
+	for _, e := range gone {
+		e.dek.Wipe()
+	}
+}
+
+// sweep wipes the data keys whose lease has ended. Run calls it every second;
+// a load does too, so that a process without Run keeps none for long.
+func (k *Keeper) sweep() {
+	k.tenants.Range(func(_, v any) bool {
+		t := v.(*tenantCache)
+		t.mu.Lock()
+		gone := t.purge(func(e *entry) bool {
+			s := t.check(e)
+			return s == lease.Expired || s == lease.Denied
+		})
+		t.mu.Unlock()
+		k.wipe(gone)
+		return true
+	})
+}
+
+// cache returns the tenantCache of a tenant, making one if there is none.
+func (k *Keeper) cache(tenant string) *tenantCache {
+	if t, ok := k.tenants.Load(tenant); ok {
+		return t.(*tenantCache)
+	}
+	t, _ := k.tenants.LoadOrStore(tenant, &tenantCache{
+		k: k, tenant: tenant,
+		entries: make(map[entryID]*entry), current: make(map[string]*entry), flights: make(map[flightID]*flight),
+	})
+	return t.(*tenantCache)
+}

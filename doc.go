@@ -1,0 +1,2 @@
+// Package byok is envelope encryption under customer-managed keys.
+package byok

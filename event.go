@@ -1,0 +1,138 @@
+package byok
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// recordTimeout bounds a delivery that nobody waits for with a ctx of their own.
+const recordTimeout = 10 * time.Second
+
+// eventIDs makes the ids of one Keeper's events: milliseconds, a counter, and a
+// random part that tells processes apart. They ascend within a process.
+type eventIDs struct {
+	node [6]byte
+	n    atomic.Uint32
+}
+
+func (g *eventIDs) init() { _, _ = rand.Read(g.node[:]) }
+
+func (g *eventIDs) next(now time.Time) string {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16)
+	binary.BigEndian.PutUint32(b[6:10], g.n.Add(1))
+	copy(b[10:], g.node[:])
+	var h [32]byte
+	hex.Encode(h[:], b[:])
+	return string(h[:])
+}
+
+// stamp gives an event its identity and time.
+func (k *Keeper) stamp(e Event) Event {
+	e.Time = k.clock.Now().Wall.UTC()
+	e.ID = k.ids.next(e.Time)
+	return e
+}
+
+// record delivers an event that has been stamped. Its error is ErrAudit.
+func (k *Keeper) record(ctx context.Context, e Event) error {
+	err := guardedRecord(ctx, k.sink, e)
+	if err == nil {
+		return nil
+	}
+	if hook := k.observer.AuditFailure; hook != nil {
+		hook(err)
+	}
+	k.log.ErrorContext(ctx, "byok: an audit event could not be recorded", "op", e.Op, "id", e.ID)
+	return &hiddenCause{ErrAudit, err}
+}
+
+func guardedRecord(ctx context.Context, sink AuditSink, e Event) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("byok: the audit sink panicked with a %T", p)
+		}
+	}()
+	return sink.Record(ctx, e)
+}
+
+// note records an event about something that has taken effect already, such as
+// an observed denial: it never undoes it, and does not fail.
+func (k *Keeper) note(ctx context.Context, e Event) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	_ = k.record(ctx, k.stamp(e)) // told to the observer and the logger
+}
+
+// conclude records the one outcome event of an operation and returns the error
+// that its caller gets. An operation that failed anyway fails with its own error.
+func (k *Keeper) conclude(ctx context.Context, e Event, err error) (Event, error) {
+	if e.Outcome == "" {
+		e.Outcome = OutcomeSuccess
+	}
+	if err != nil {
+		e.fail(err)
+	}
+	if e.Actor == "" {
+		e.Actor = actorFrom(ctx)
+	}
+	e = k.stamp(e)
+	if err == nil {
+		// The result waits for this, so the caller's own ctx bounds it.
+		if rerr := k.record(ctx, e); rerr != nil {
+			k.settle(ctx, e)
+			return e, rerr
+		}
+		return e, nil
+	}
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	_ = k.record(rctx, e)
+	return e, err
+}
+
+// settle cares for an operation whose caller left while its success was being
+// recorded: perhaps it is in the log, and nothing was released. So it is recorded
+// for certain, with a withheld event beside it, by a goroutine that Close joins.
+func (k *Keeper) settle(ctx context.Context, e Event) {
+	if ctx.Err() == nil || !k.enter() {
+		return // the sink itself failed: it would again
+	}
+	go func() {
+		defer k.leave()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		if k.record(ctx, e) == nil {
+			_ = k.record(ctx, k.withheld(e, ctx.Err()))
+		}
+	}()
+}
+
+// withheld is the event that says that the success named in e was not released.
+func (k *Keeper) withheld(e Event, err error) Event {
+	w := Event{Op: e.Op, Actor: e.Actor, Scope: e.Scope, Key: e.Key, DataKey: e.DataKey, Version: e.Version, Proof: e.Proof}
+	w.fail(err)
+	w.Outcome, w.Reason = OutcomeWithheld, e.ID
+	return k.stamp(w)
+}
+
+// fail makes e the event of an operation that ended with err.
+func (e *Event) fail(err error) {
+	e.Outcome, e.Code = OutcomeFailure, Code(err)
+	if errors.Is(err, ErrKeyRevoked) {
+		e.Outcome = OutcomeDenied
+	}
+	var ke *KeyError
+	if errors.As(err, &ke) {
+		e.Class, e.Proof = ke.Class, ke.RequestID
+		if ke.Class == ClassPlatformDenied {
+			e.Outcome = OutcomeDenied
+		}
+	}
+}

@@ -1,0 +1,200 @@
+package byok
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Health finds out whether the tenant's key is usable now, by using it:
+// GenerateDataKey, Decrypt and Encrypt, and DescribeKey where it is granted. A
+// denial is a denial, and ends every lease at once; a success grants none, but ends
+// a back-off. The answer is in the Health: the error is only ErrNotRegistered, ErrStore,
+// ErrAudit, ErrArgument or ErrClosed.
+func (t *Tenant) Health(ctx context.Context) (Health, error) {
+	c, done, err := t.open()
+	if err != nil {
+		return Health{}, err
+	}
+	defer done()
+	start := time.Now()
+	s, err := c.readState(ctx)
+	if err == nil && s.Lifecycle == lifecycleNone {
+		err = ErrNotRegistered
+	}
+	event := Event{Op: OpHealth, Scope: Scope{Tenant: t.id}}
+	if err != nil {
+		_, err = t.k.conclude(ctx, event, err)
+		return Health{}, err
+	}
+	h := Health{Status: Healthy, LastEncryption: instant(c.sealed.Load()), LastDecryption: instant(c.opened.Load())}
+	if !t.k.perOperation {
+		h.RevocationBound = t.k.maxAge
+	}
+	h.Checks = append(h.Checks, Check{Name: "store", Status: "pass", Took: time.Since(start)})
+	waiver := Check{Name: "waiver", Status: "pass"}
+	if !s.Ack.of(&t.k.waiver, t.k.waiverHash) {
+		waiver.Status = "warn"
+	}
+	h.Checks = append(h.Checks, waiver)
+
+	event.Key, event.Version = s.Key, s.Generation
+	refused := s.usable() // the lifecycle's word; KMS's comes next
+	if refused == nil || errors.Is(refused, ErrWaiverRequired) {
+		if kerr := c.examine(ctx, s.Key, &h, &event); kerr != nil {
+			refused = kerr
+		}
+	}
+	switch {
+	case errors.Is(refused, ErrKeyUnavailable):
+		h.Status = Degraded
+	case refused != nil:
+		h.Status = Unhealthy
+	}
+	h.KeyStatus = c.snapshot(s)
+	h.Warnings = append(h.Warnings, h.KeyStatus.Warnings...)
+	event.Outcome = OutcomeSuccess // of the question; what it found is in Code and Class
+	if refused != nil {
+		event.fail(refused)
+	}
+	event.Actor = actorFrom(ctx)
+	if err := t.k.record(ctx, t.k.stamp(event)); err != nil {
+		return Health{}, err
+	}
+	return h, nil
+}
+
+// examine uses the CMK in every way, and returns the first refusal.
+func (t *tenantCache) examine(ctx context.Context, key KeyID, h *Health, event *Event) error {
+	c := &caller{k: t.k, tenant: t.tenant, key: key}
+	t.mu.RLock()
+	if t.access != nil && t.access.key == key {
+		c.access = t.access
+	}
+	t.mu.RUnlock()
+	defer func() {
+		event.Calls = c.calls
+		for _, call := range c.calls {
+			h.Latency = max(h.Latency, call.Took)
+		}
+	}()
+	ec := t.context("default", newDataKeyID())
+	made, err := c.generate(ctx, ec)
+	h.add("generate_data_key", c, err)
+	if err == nil {
+		var opened result
+		opened, err = c.unwrap(ctx, made.wrapped, ec)
+		h.add("decrypt", c, err)
+		opened.dek.Wipe()
+		_, werr := c.wrap(ctx, made.dek, ec)
+		h.add("encrypt", c, werr)
+		made.dek.Wipe()
+		if err == nil {
+			err = werr
+		}
+		event.Proof = made.RequestID
+	}
+	h.CMKAccessible = err == nil
+	t.describe(ctx, c, h)
+	return err
+}
+
+// add puts the newest call of c into the checks.
+func (h *Health) add(name string, c *caller, err error) {
+	call := c.calls[len(c.calls)-1]
+	check := Check{Name: name, Status: "pass", Code: Code(err), RequestID: call.RequestID, Took: call.Took}
+	if err != nil {
+		check.Status = "fail"
+	}
+	h.Checks = append(h.Checks, check)
+}
+
+// describe asks for what only people need. A refusal is a warning, and feeds
+// nothing: the permission is optional.
+func (t *tenantCache) describe(ctx context.Context, c *caller, h *Health) {
+	d, ok := t.k.keys.(Describer)
+	if !ok || !h.CMKAccessible {
+		return
+	}
+	var info KeyInfo
+	quiet := &caller{k: c.k, tenant: c.tenant, key: c.key} // without access: it is never a proof
+	_, err := quiet.try(ctx, "DescribeKey", 0, func(ctx context.Context) (result, error) {
+		got, err := d.DescribeKey(ctx, c.key)
+		info = got
+		return result{Receipt: got.Receipt}, err
+	})
+	c.calls = append(c.calls, quiet.calls...)
+	check := Check{Name: "describe_key", Status: "pass", Took: quiet.calls[len(quiet.calls)-1].Took,
+		RequestID: quiet.calls[len(quiet.calls)-1].RequestID}
+	if err != nil {
+		check.Status = "warn"
+		h.Warnings = append(h.Warnings, WarnDescribeNotGranted)
+	} else if !info.DeletionAt.IsZero() {
+		h.DeletionAt = info.DeletionAt.UTC()
+		h.Warnings = append(h.Warnings, WarnPendingDeletion)
+	}
+	h.Checks = append(h.Checks, check)
+}
+
+// Recheck drops the tenant's leases in this process and proves access anew: for
+// a platform that hears from the tenant's AWS account that the CMK or its policy
+// has changed. A denial is in the status, not an error. While the key is denied it asks KMS
+// no more often than an operation would.
+func (t *Tenant) Recheck(ctx context.Context) (KeyStatus, error) {
+	c, done, err := t.open()
+	if err != nil {
+		return KeyStatus{}, err
+	}
+	defer done()
+	event := Event{Op: OpRecheck, Scope: Scope{Tenant: t.id}}
+	s, err := c.readState(ctx)
+	if err == nil && s.Lifecycle == lifecycleNone {
+		err = ErrNotRegistered
+	}
+	if err == nil {
+		event.Key = s.Key
+		c.mu.Lock()
+		gone := c.purge(func(*entry) bool { return true })
+		c.mu.Unlock()
+		t.k.wipe(gone)
+		err = s.usable()
+	}
+	if err == nil {
+		err = c.recheck(ctx, s.Key, &event)
+	}
+	_, err = t.k.conclude(ctx, event, err)
+	if s == nil || s.Lifecycle == lifecycleNone {
+		return KeyStatus{}, err
+	}
+	if errors.Is(err, ErrKeyRevoked) || errors.Is(err, ErrWaiverRequired) {
+		err = nil // that is what the status says
+	}
+	return c.snapshot(s), err
+}
+
+func (t *tenantCache) recheck(ctx context.Context, key KeyID, event *Event) error {
+	c, err := t.ask(key)
+	if err != nil {
+		return err
+	}
+	ec := t.context("default", newDataKeyID())
+	made, err := c.generate(ctx, ec)
+	if err == nil {
+		var opened result
+		opened, err = c.unwrap(ctx, made.wrapped, ec)
+		opened.dek.Wipe()
+		if err == nil {
+			err = c.restore(ctx, made.wrapped, made.dek, ec)
+		}
+		made.dek.Wipe()
+	}
+	event.Calls, event.Proof = c.calls, made.RequestID
+	return err
+}
+
+func instant(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}

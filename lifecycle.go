@@ -1,0 +1,110 @@
+package byok
+
+import (
+	"context"
+	"errors"
+)
+
+// Revoke removes the tenant's key: the tenant's own emergency brake. Data
+// operations are refused with ErrKeyRemoved from now on in this process, and within MaxAge in
+// all others. It touches neither the CMK nor any ciphertext, so registering the
+// same CMK again opens everything again. It is idempotent.
+//
+// It takes effect even if the AuditSink fails: the error is ErrNotAudited then,
+// beside the new status.
+func (t *Tenant) Revoke(ctx context.Context, reason string) (KeyStatus, error) {
+	return t.stop(ctx, OpRevoke, reason, func(s *state) (done bool) {
+		if s.Lifecycle == lifecycleRevoked {
+			return true
+		}
+		s.Lifecycle, s.RevokeReason = lifecycleRevoked, reason
+		return false
+	})
+}
+
+// Suspend is the platform's switch: data operations are refused with
+// ErrSuspended until Resume, whatever the tenant and its CMK permit. Otherwise
+// as Revoke.
+func (t *Tenant) Suspend(ctx context.Context, reason string) (KeyStatus, error) {
+	return t.stop(ctx, OpSuspend, reason, func(s *state) (done bool) {
+		if s.Suspended {
+			return true
+		}
+		s.Suspended, s.SuspendReason = true, reason
+		return false
+	})
+}
+
+func (t *Tenant) stop(ctx context.Context, op Op, reason string, f func(*state) (done bool)) (KeyStatus, error) {
+	return t.command(ctx, op, reason, true, func(ctx context.Context, c *tenantCache, s *state) ([]Item, bool, error) {
+		if s.Lifecycle == lifecycleNone {
+			return nil, false, ErrNotRegistered
+		}
+		if f(s) {
+			return nil, true, nil
+		}
+		if op != OpRevoke {
+			return nil, false, nil
+		}
+		// The CMK is free again: the tenant may have registered it for the wrong
+		// organization. What it wrapped stays bound to this tenant by its context.
+		item, err := c.k.releaseClaim(ctx, s.Key, t.id)
+		return item, false, err
+	})
+}
+
+// Resume ends a suspension. Access is unknown until it has been proved again.
+func (t *Tenant) Resume(ctx context.Context, reason string) (KeyStatus, error) {
+	return t.command(ctx, OpResume, reason, false, func(_ context.Context, _ *tenantCache, s *state) ([]Item, bool, error) {
+		if s.Lifecycle == lifecycleNone {
+			return nil, false, ErrNotRegistered
+		}
+		if !s.Suspended {
+			return nil, true, nil
+		}
+		s.Suspended, s.SuspendReason = false, ""
+		return nil, false, nil
+	})
+}
+
+// errUnchanged ends a change that has nothing to do.
+var errUnchanged = errors.New("byok: nothing to change")
+
+// command changes the lifecycle, and leaves one outcome event whatever happens.
+func (t *Tenant) command(ctx context.Context, op Op, reason string, stop bool,
+	f func(context.Context, *tenantCache, *state) (writes []Item, unchanged bool, err error)) (KeyStatus, error) {
+	if err := checkText("the reason", reason, maxText); err != nil {
+		return KeyStatus{}, err
+	}
+	c, done, err := t.open()
+	if err != nil {
+		return KeyStatus{}, err
+	}
+	defer done()
+	event := Event{Op: op, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Reason: reason, Scope: Scope{Tenant: t.id}}
+	s, err := c.change(ctx, stop, func(ctx context.Context, s *state) (change, error) {
+		writes, unchanged, err := f(ctx, c, s)
+		if event.Key = s.Key; err == nil && unchanged {
+			err = errUnchanged
+		}
+		if err != nil {
+			return change{}, err
+		}
+		return change{events: []Event{c.k.stamp(event)}, writes: writes}, nil
+	})
+	if err == errUnchanged {
+		// Still an operation that somebody asked for; and it did take effect, once.
+		if _, err = c.k.conclude(ctx, event, nil); err != nil && stop {
+			err = errors.Join(ErrNotAudited, err)
+		}
+		if s, rerr := c.readState(ctx); rerr == nil {
+			return c.snapshot(s), err
+		}
+		return KeyStatus{}, errors.Join(err, ErrStore)
+	}
+	if s == nil {
+		_, err = c.k.conclude(ctx, event, err)
+		return KeyStatus{}, err
+	}
+	return c.snapshot(s), err
+}

@@ -1,0 +1,352 @@
+package byok
+
+import (
+	"context"
+	"crypto/sha512"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+
+	"github.com/byok-go/byok/internal/format"
+	"github.com/byok-go/byok/internal/lease"
+)
+
+// A load fetches one data key into the cache, asking the Store and then KMS. All
+// operations that need it at once share one load (a flight), which belongs to
+// none of them: it goes on when the one that began it gives up, and leaves its
+// own event, so that a KMS call stands in exactly one.
+
+type flightID struct {
+	purpose string
+	dataKey DataKeyID // zero: whatever data key is current
+	wrapped [sha512.Size384]byte
+}
+
+func (id entryID) flight() flightID { return flightID{id.purpose, id.dataKey, id.wrapped} }
+
+type flight struct {
+	done chan struct{}
+	e    *entry
+	err  error
+}
+
+// fly joins the flight id, or begins it with f, and waits for its end or ctx's.
+func (t *tenantCache) fly(ctx context.Context, id flightID, f func(context.Context) (*entry, error)) (*entry, error) {
+	fl, err := t.takeoff(ctx, id, f)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-fl.done:
+		return fl.e, fl.err
+	case <-ctx.Done():
+		return nil, &hiddenCause{ErrKeyUnavailable, ctx.Err()}
+	}
+}
+
+func (t *tenantCache) takeoff(ctx context.Context, id flightID, f func(context.Context) (*entry, error)) (*flight, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if fl := t.flights[id]; fl != nil {
+		return fl, nil
+	}
+	if !t.k.enter() {
+		return nil, ErrClosed
+	}
+	fl := &flight{done: make(chan struct{}), err: fmt.Errorf("%w: a load ended early", ErrInternal)}
+	t.flights[id] = fl
+	go func() {
+		defer t.k.leave()
+		defer func() { // also if a Store panics: then the process ends, and nobody hangs on the way
+			t.mu.Lock()
+			delete(t.flights, id)
+			t.mu.Unlock()
+			close(fl.done)
+		}()
+		ctx, cancel := t.k.detach(ctx, kmsDeadline)
+		defer cancel()
+		fl.e, fl.err = f(ctx)
+	}()
+	return fl, nil
+}
+
+// loadCurrent loads the data key that seals for a purpose, making it on first use.
+func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, error) {
+	return t.fly(ctx, flightID{purpose: purpose}, func(ctx context.Context) (*entry, error) {
+		read := t.k.clock.Now()
+		s, err := t.readState(ctx)
+		if err == nil {
+			err = s.usable()
+		}
+		if err != nil {
+			return nil, err
+		}
+		var g generationItem
+		_, err = t.k.getJSON(ctx, refGeneration(t.tenant, purpose, s.Generation), &g)
+		switch {
+		case err == ErrNotFound:
+			return t.create(ctx, purpose, read, s)
+		case err != nil:
+			return nil, err
+		}
+		return t.loadStored(ctx, purpose, g.DataKey, OpLease)
+	})
+}
+
+// loadStored loads a data key of the Store. ErrNotFound is authoritative.
+func (t *tenantCache) loadStored(ctx context.Context, purpose string, id DataKeyID, op Op) (*entry, error) {
+	return t.fly(ctx, flightID{purpose: purpose, dataKey: id}, func(ctx context.Context) (*entry, error) {
+		read := t.k.clock.Now()
+		s, err := t.readState(ctx)
+		if err == nil {
+			err = s.usable()
+		}
+		if err != nil {
+			return nil, err
+		}
+		item, r, err := t.readDataKey(ctx, purpose, id)
+		if err != nil {
+			return nil, err
+		}
+		e := t.newEntry(entryID{purpose: purpose, dataKey: id, key: KeyID{r.Provider, r.Key}}, item.Generation)
+		return t.unwrap(ctx, e, r.Wrapped, read, op)
+	})
+}
+
+// loadInside loads a data key that only the envelope itself holds.
+func (t *tenantCache) loadInside(ctx context.Context, purpose string, id DataKeyID, r format.Recipient, op Op) (*entry, error) {
+	hash := hashWrapped(r.Wrapped)
+	return t.fly(ctx, flightID{purpose, id, hash}, func(ctx context.Context) (*entry, error) {
+		read := t.k.clock.Now()
+		s, err := t.readState(ctx)
+		if err == nil {
+			err = s.usable()
+		}
+		if err != nil {
+			return nil, err
+		}
+		e := t.newEntry(entryID{purpose, id, KeyID{r.Provider, r.Key}, hash}, 0)
+		return t.unwrap(ctx, e, r.Wrapped, read, op)
+	})
+}
+
+func (t *tenantCache) newEntry(id entryID, generation uint64) *entry {
+	core, err := (&format.Header{Suite: format.SuiteFLOE, Policy: format.PolicyREF, DataKey: id.dataKey, Tenant: t.tenant}).AppendCore(nil)
+	if err != nil {
+		panic("byok: internal error: " + err.Error()) // a tenant's name is checked before it gets a cache
+	}
+	return &entry{id: id, generation: generation, core: core}
+}
+
+// unwrap asks KMS for a data key and installs it. No KMS is asked about a key
+// that is not the one registered now: ARNs in items and envelopes are only compared.
+func (t *tenantCache) unwrap(ctx context.Context, e *entry, wrapped []byte, read lease.Time, op Op) (*entry, error) {
+	c, err := t.ask(e.id.key)
+	if err != nil {
+		return nil, err
+	}
+	ec := t.context(e.id.purpose, e.id.dataKey)
+	r, err := c.unwrap(ctx, wrapped, ec)
+	proof := c.last
+	if err == nil {
+		err = c.restore(ctx, wrapped, r.dek, ec)
+	}
+	e.dek, e.request = r.dek, r.RequestID
+	return t.finish(ctx, c, e, proof, read, op, err)
+}
+
+// create makes the first data key of a purpose and generation. Whoever's item
+// gets into the Store first wins; it is durable before anything is sealed with it (I19).
+func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Time, s *state) (*entry, error) {
+	c, err := t.ask(s.Key)
+	if err != nil {
+		return nil, err
+	}
+	id := newDataKeyID()
+	ec := t.context(purpose, id)
+	r, err := c.generate(ctx, ec)
+	proof := c.last
+	if err == nil {
+		err = c.restore(ctx, r.wrapped, r.dek, ec)
+	}
+	e := t.newEntry(entryID{purpose: purpose, dataKey: id, key: s.Key}, 0)
+	e.dek, e.request = r.dek, r.RequestID
+	if err != nil {
+		return t.finish(ctx, c, e, proof, read, OpLease, err)
+	}
+	event := t.k.stamp(Event{Op: OpLease, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Scope: Scope{t.tenant, purpose},
+		Key: s.Key, DataKey: id, Reason: "created", Proof: r.RequestID, Calls: c.calls})
+	header, err := (&format.Header{Suite: format.SuiteFLOE, Policy: format.PolicyANY, DataKey: id, Tenant: t.tenant,
+		Recipients: []format.Recipient{{Provider: s.Key.Provider, Key: s.Key.ID, Wrapped: r.wrapped}}}).Append(nil)
+	if err != nil {
+		panic("byok: internal error: " + err.Error()) // every field was checked on its way here
+	}
+	_, err = t.change(ctx, false, func(ctx context.Context, now *state) (change, error) {
+		if err := now.usable(); err != nil {
+			return change{}, err
+		}
+		if now.Key != s.Key {
+			return change{}, fmt.Errorf("%w: the key was replaced meanwhile", ErrKeyUnavailable)
+		}
+		var g generationItem
+		ref := refGeneration(t.tenant, purpose, now.Generation)
+		if _, err := t.k.getJSON(ctx, ref, &g); err != ErrNotFound {
+			if err == nil {
+				err = errLostRace
+			}
+			return change{}, err
+		}
+		now.DataKeys++
+		e.generation, event.Version = now.Generation, now.Generation
+		return change{events: []Event{event}, writes: []Item{
+			encodeItem(ref, 0, generationItem{layoutVersion, id}),
+			encodeItem(refDataKey(t.tenant, id), 0, dataKeyItem{layoutVersion, purpose, now.Generation, event.Time, header}),
+		}}, nil
+	})
+	switch {
+	case err == nil:
+		if out := t.install(c.access, e, proof, read); out != nil {
+			return out, nil
+		}
+		err = t.lost(c.access)
+	case errors.Is(err, ErrNotAudited):
+		err = ErrAudit // the data key exists and its event will come; nothing is sealed before
+	default:
+		// The change did not take place, nor its event, but the KMS call did.
+		if event.Reason = "not kept: another process was first"; err != errLostRace {
+			event.Reason = ""
+			event.fail(err)
+		}
+		if rerr := t.k.record(ctx, event); rerr != nil {
+			err = rerr
+		}
+	}
+	e.dek.Wipe()
+	if err != errLostRace {
+		return nil, err
+	}
+	var g generationItem
+	now, err := t.readState(ctx)
+	if err == nil {
+		_, err = t.k.getJSON(ctx, refGeneration(t.tenant, purpose, now.Generation), &g)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t.loadStored(ctx, purpose, g.DataKey, OpLease)
+}
+
+// errLostRace: another process made the data key first. It never leaves the package.
+var errLostRace = fmt.Errorf("%w: the data key exists already", ErrConflict)
+
+// ask returns the means to call KMS under the tenant's registered key, or the
+// refusal: key is another one, or is denied and it is too early to ask again.
+func (t *tenantCache) ask(key KeyID) (*caller, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a := t.access
+	if a == nil || a.key != key {
+		return nil, ErrOpen
+	}
+	if !a.lease.Ask(t.k.clock.Now()) {
+		return nil, a.denial()
+	}
+	return &caller{k: t.k, tenant: t.tenant, key: key, access: a}, nil
+}
+
+// restore leaves the denied state, if the key is in it: what was denied must
+// succeed, each by itself, before one success is believed. dek, wrapped and ec
+// are those of the success just had.
+func (c *caller) restore(ctx context.Context, wrapped []byte, dek *DEK, ec EncryptionContext) error {
+	missing := c.access.missing()
+	if missing&lease.Generate != 0 {
+		other := ec.Clone()
+		other[ContextDataKey] = newDataKeyID().String() // nothing will ever be sealed with it
+		r, err := c.generate(ctx, other)
+		if err != nil {
+			return err
+		}
+		r.dek.Wipe()
+	}
+	if missing&lease.Unwrap != 0 {
+		r, err := c.unwrap(ctx, wrapped, ec)
+		if err != nil {
+			return err
+		}
+		r.dek.Wipe()
+	}
+	if missing&lease.Wrap != 0 {
+		if _, err := c.wrap(ctx, dek, ec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *access) missing() lease.Ops {
+	a.t.mu.RLock()
+	defer a.t.mu.RUnlock()
+	return a.lease.Missing()
+}
+
+// finish records the event of a load and then installs e, or wipes it. The
+// event comes first: a lease that is not audited serves nobody.
+func (t *tenantCache) finish(ctx context.Context, c *caller, e *entry, proof lease.Call, read lease.Time, op Op, err error) (*entry, error) {
+	_, err = t.k.conclude(ctx, Event{Op: op, Scope: Scope{t.tenant, e.id.purpose}, Key: e.id.key, DataKey: e.id.dataKey,
+		Version: e.generation, Proof: e.request, Calls: c.calls}, err)
+	if err == nil {
+		if out := t.install(c.access, e, proof, read); out != nil {
+			return out, nil
+		}
+		err = t.lost(c.access)
+	}
+	e.dek.Wipe()
+	return nil, err
+}
+
+// lost is why a data key that KMS gave us could not be installed.
+func (t *tenantCache) lost(a *access) error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if err := t.refusal(); err != nil {
+		return err
+	}
+	return a.denial()
+}
+
+// renew renews the lease of a data key that is in use, ahead of its end, and
+// does not wait for it. At most one load of it is under way, as always.
+func (t *tenantCache) renew(ctx context.Context, e *entry, inside format.Recipient) {
+	ctx, cancel := context.WithCancel(WithActor(ctx, "")) // nobody's wish
+	cancel()                                              // a load does not depend on its ctx; waiting for it does
+	if e.generation == 0 {
+		_, _ = t.loadInside(ctx, e.id.purpose, e.id.dataKey, inside, OpRenew)
+		return
+	}
+	_, _ = t.loadStored(ctx, e.id.purpose, e.id.dataKey, OpRenew)
+}
+
+func (t *tenantCache) context(purpose string, id DataKeyID) EncryptionContext {
+	return t.k.context(t.tenant, purpose, id)
+}
+
+// context is the encryption context of a data key, exactly.
+func (k *Keeper) context(tenant, purpose string, id DataKeyID) EncryptionContext {
+	return EncryptionContext{
+		ContextTenant:  tenant,
+		ContextService: k.service,
+		ContextPurpose: purpose,
+		ContextDataKey: id.String(),
+	}
+}
+
+// sameKey compares two data keys in constant time.
+func sameKey(a, b *DEK) (same bool) {
+	_ = a.Use(func(x []byte) error {
+		return b.Use(func(y []byte) error {
+			same = subtle.ConstantTimeCompare(x, y) == 1
+			return nil
+		})
+	})
+	return same
+}

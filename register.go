@@ -1,0 +1,231 @@
+package byok
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/byok-go/byok/internal/format"
+)
+
+// Register makes a CMK the tenant's key. It is validated by use, not by
+// description: GenerateDataKey, Decrypt, Encrypt and Decrypt with the tenant's own encryption
+// context must work, and must not work for others (see
+// Options.AllowUnboundPolicy). The key becomes active at once if the current
+// waiver is acknowledged.
+//
+// The error is ErrKeyTaken if the tenant has a key or another tenant uses this
+// CMK, ErrKeyID, ErrKeyDenied, ErrKeyUnavailable, ErrPolicyUnbound,
+// ErrMoveRequired, ErrArgument, ErrStore, ErrAudit, ErrInternal or ErrClosed; nothing
+// has changed then. It is ErrNotAudited beside the status if the key is
+// registered but its event waits for the sink. Makes 7 KMS requests.
+func (t *Tenant) Register(ctx context.Context, r Registration) (KeyStatus, error) {
+	if err := errors.Join(checkText("the alias", r.Alias, maxAlias), checkText("the description", r.Description, maxText)); err != nil {
+		return KeyStatus{}, err
+	}
+	c, done, err := t.open()
+	if err != nil {
+		return KeyStatus{}, err
+	}
+	defer done()
+	event := Event{Op: OpRegister, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Scope: Scope{Tenant: t.id}}
+	if format.ValidProvider(r.Key.Provider) && format.ValidKey(r.Key.ID) {
+		event.Key = r.Key // else it is anything, and does not belong into a log
+	}
+	s, err := c.register(ctx, r, &event)
+	if s == nil {
+		_, err = t.k.conclude(ctx, event, err)
+		return KeyStatus{}, err
+	}
+	return c.snapshot(s), err
+}
+
+func (t *tenantCache) register(ctx context.Context, r Registration, event *Event) (*state, error) {
+	if event.Key != r.Key {
+		return nil, ErrKeyID
+	}
+	s, err := t.readState(ctx)
+	if err == nil {
+		_, err = t.mayRegister(ctx, s, r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// KMS is asked before anybody's claim is looked at: a stranger to the CMK
+	// learns nothing about who is a customer.
+	p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: r.Key}}
+	binding, err := p.validate(ctx)
+	if err == nil && !t.k.allowUnbound {
+		switch binding {
+		case bindingUnbound:
+			err = ErrPolicyUnbound
+		case bindingUnknown:
+			err = fmt.Errorf("%w: could not check that the key policy is bound to the tenant", ErrKeyUnavailable)
+		}
+	}
+	var held *heldClaim
+	if err == nil {
+		held, err = p.contest(ctx, binding)
+	}
+	event.Calls = p.calls
+	if err != nil {
+		return nil, err
+	}
+	s, err = t.change(ctx, false, func(ctx context.Context, s *state) (change, error) {
+		abandon, err := t.mayRegister(ctx, s, r)
+		if err != nil {
+			return change{}, err
+		}
+		claimed, err := held.take(ctx, t)
+		if err != nil {
+			return change{}, err
+		}
+		now := t.k.stamp(*event)
+		if s.Generation == 0 || abandon {
+			s.Generation++ // no generation ever has data keys under two CMKs
+		}
+		s.Key, s.Alias, s.Description, s.Binding = r.Key, r.Alias, r.Description, binding
+		s.CreatedAt, s.LastValidatedAt = now.Time, now.Time
+		s.Lifecycle, s.RevokeReason = lifecyclePending, ""
+		now.Version = s.Generation
+		return change{events: append([]Event{now}, t.activate(s, now)...), writes: []Item{claimed}}, nil
+	})
+	if s != nil && held.tenant != "" && held.tenant != t.tenant {
+		t.k.note(ctx, Event{Op: OpRelease, Outcome: OutcomeSuccess, Scope: Scope{Tenant: held.tenant}, Key: r.Key,
+			Reason: "the key policy refuses this tenant, and is bound to another one"})
+	}
+	return s, err
+}
+
+// mayRegister reports whether s permits the registration, and whether it
+// abandons data.
+func (t *tenantCache) mayRegister(ctx context.Context, s *state, r Registration) (abandon bool, err error) {
+	switch {
+	case s.Lifecycle == lifecyclePending || s.Lifecycle == lifecycleActive:
+		return false, ErrKeyTaken
+	case s.Lifecycle == lifecycleNone || s.Key == r.Key:
+		return false, nil
+	}
+	for after := prefixDataKey; ; {
+		items, err := t.k.store.List(ctx, partTenant(t.tenant), after, MaxListLimit)
+		if err != nil {
+			return false, storeError(err)
+		}
+		for _, i := range items {
+			if !strings.HasPrefix(i.ID, prefixDataKey) {
+				return false, nil
+			}
+			after = i.ID
+			var d dataKeyItem
+			if err := decodeItem(i.Value, &d); err != nil {
+				return false, err
+			}
+			h, _, _, err := format.Parse(d.Header)
+			if err != nil {
+				return false, fmt.Errorf("%w: a data key is damaged", ErrStore)
+			}
+			if recipientOf(h, s.Key).Key != "" && !r.AbandonExistingData {
+				return false, ErrMoveRequired
+			} else if recipientOf(h, s.Key).Key != "" {
+				return true, nil
+			}
+		}
+		if len(items) < MaxListLimit {
+			return false, nil
+		}
+	}
+}
+
+// activate makes a pending key active if the waiver permits, and returns the
+// event of it.
+func (t *tenantCache) activate(s *state, cause Event) []Event {
+	if s.Lifecycle != lifecyclePending || !s.Ack.of(&t.k.waiver, t.k.waiverHash) {
+		return nil
+	}
+	s.Lifecycle = lifecycleActive
+	return []Event{t.k.stamp(Event{Op: OpActivate, Outcome: OutcomeSuccess, Actor: cause.Actor, Scope: cause.Scope,
+		Key: s.Key, Version: s.Generation, Reason: "waiver " + s.Ack.Version})}
+}
+
+// prober asks KMS what a CMK lets us do, and what it should not. Its calls feed
+// no lease: the CMK is not the tenant's yet.
+type prober struct{ caller }
+
+// validate uses the CMK as the tenant would, and as nobody may. A denial of the
+// former is an error; what the latter found is the binding.
+func (p *prober) validate(ctx context.Context) (binding string, err error) {
+	ec := p.k.context(p.tenant, "default", newDataKeyID())
+	made, err := p.generate(ctx, ec)
+	if err != nil {
+		return "", err
+	}
+	defer made.dek.Wipe()
+	if err := p.opens(ctx, made.wrapped, made.dek, ec); err != nil {
+		return "", err
+	}
+	wrapped, err := p.wrap(ctx, made.dek, ec)
+	if err != nil {
+		return "", err
+	}
+	if err := p.opens(ctx, wrapped.wrapped, made.dek, ec); err != nil {
+		return "", err
+	}
+	// Never a real tenant's id: a stranger's probe must not look like a customer's use.
+	stranger := ec.Clone()
+	stranger[ContextTenant] = "probe-" + strings.ToLower(rand.Text())
+	a, b := p.refused(ctx, stranger), p.refused(ctx, nil)
+	// "Refused" means something only if we are let in right before and after.
+	if _, err := p.wrap(ctx, made.dek, ec); err != nil {
+		return "", err
+	}
+	switch {
+	case a == probeAllowed || b == probeAllowed:
+		return bindingUnbound, nil
+	case a == probeRefused && b == probeRefused:
+		return bindingBound, nil
+	}
+	return bindingUnknown, nil
+}
+
+// opens checks that KMS gives back the same key.
+func (p *prober) opens(ctx context.Context, wrapped []byte, dek *DEK, ec EncryptionContext) error {
+	r, err := p.unwrap(ctx, wrapped, ec)
+	if err != nil {
+		return err
+	}
+	defer r.dek.Wipe()
+	if !sameKey(r.dek, dek) {
+		return fmt.Errorf("%w: KMS unwrapped another key than it wrapped", ErrInternal)
+	}
+	return nil
+}
+
+type probe int
+
+const (
+	probeUnknown probe = iota
+	probeRefused
+	probeAllowed
+)
+
+// refused asks KMS for something that the policy should not allow.
+func (p *prober) refused(ctx context.Context, ec EncryptionContext) probe {
+	raw := make([]byte, dekSize)
+	_, _ = rand.Read(raw)
+	dek, err := NewDEK(raw)
+	if err != nil {
+		return probeUnknown
+	}
+	defer dek.Wipe()
+	_, err = p.wrap(ctx, dek, ec)
+	var ke *KeyError
+	switch {
+	case err == nil:
+		return probeAllowed
+	case errors.As(err, &ke) && ke.Class == ClassDenied:
+		return probeRefused
+	}
+	return probeUnknown
+}

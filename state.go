@@ -1,0 +1,249 @@
+package byok
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/byok-go/byok/internal/format"
+)
+
+// This file is the layout of what a Keeper keeps in its Store. Every item is
+// JSON with a version; partitions and IDs are ours, and listed here:
+//
+//	tenants           <tenant>                     the tenant exists
+//	tenant:<tenant>   state                        state, below
+//	                  outbox                       events that wait for delivery
+//	                  ack:<n>                      the nth waiver acknowledgement
+//	                  gen:<purpose>:<generation>   which data key; its absence is what makes creation race-free
+//	                  dek:<data key id>            a wrapped data key
+//	cmk               <SHA-256 of the key id>      which tenant uses this CMK
+//	waiver            <SHA-256 of the waiver>      a text that somebody acknowledged
+const (
+	partTenants = "tenants"
+	partCMK     = "cmk"
+	partWaiver  = "waiver"
+	idState     = "state"
+	idOutbox    = "outbox"
+)
+
+func partTenant(tenant string) string { return "tenant:" + tenant }
+
+func refState(tenant string) Ref  { return Ref{partTenant(tenant), idState} }
+func refOutbox(tenant string) Ref { return Ref{partTenant(tenant), idOutbox} }
+func refDataKey(tenant string, id DataKeyID) Ref {
+	return Ref{partTenant(tenant), prefixDataKey + id.String()}
+}
+func refGeneration(tenant, purpose string, generation uint64) Ref {
+	return Ref{partTenant(tenant), fmt.Sprintf("gen:%s:%020d", purpose, generation)}
+}
+func refAck(tenant string, n uint64) Ref {
+	return Ref{partTenant(tenant), fmt.Sprintf("ack:%020d", n)}
+}
+
+const prefixDataKey = "dek:"
+
+// refClaim names the claim on a CMK. The hash keeps the ID short and its bytes tame.
+func refClaim(key KeyID) Ref {
+	sum := sha256.Sum256([]byte(strconv.Itoa(len(key.Provider)) + ":" + key.Provider + key.ID))
+	return Ref{partCMK, hex.EncodeToString(sum[:])}
+}
+
+const layoutVersion = 1
+
+// Lifecycle, the durable axis of a tenant's key.
+const (
+	lifecycleNone    = "" // never registered; a waiver may have been acknowledged
+	lifecyclePending = "pending_waiver"
+	lifecycleActive  = "active"
+	lifecycleRevoked = "revoked"
+)
+
+// Binding: what the negative probes of the registration found.
+const (
+	bindingBound   = "bound"
+	bindingUnbound = "unbound"
+	bindingUnknown = "unknown"
+)
+
+// state is one tenant's item. Once read it is shared and not changed.
+type state struct {
+	V               int       `json:"v"`
+	Lifecycle       string    `json:"lifecycle,omitempty"`
+	Key             KeyID     `json:"key,omitzero"`
+	Alias           string    `json:"alias,omitempty"`
+	Description     string    `json:"description,omitempty"`
+	Binding         string    `json:"binding,omitempty"`
+	Generation      uint64    `json:"generation,omitempty"`
+	DataKeys        uint64    `json:"data_keys,omitempty"`
+	Suspended       bool      `json:"suspended,omitempty"`
+	SuspendReason   string    `json:"suspend_reason,omitempty"`
+	RevokeReason    string    `json:"revoke_reason,omitempty"`
+	CreatedAt       time.Time `json:"created_at,omitzero"`
+	LastValidatedAt time.Time `json:"last_validated_at,omitzero"`
+	LastRotationAt  time.Time `json:"last_rotation_at,omitzero"`
+	Acks            uint64    `json:"acks,omitempty"` // how many ack:<n> there are
+	Ack             *ack      `json:"ack,omitempty"`  // the newest
+	Recent          []string  `json:"recent"`         // newest events, to find out after an error whether a write took place
+
+	revision uint64
+}
+
+// ack is one acknowledgement of a waiver.
+type ack struct {
+	Version       string    `json:"version"`
+	SHA256        string    `json:"sha256"`
+	Actor         string    `json:"actor,omitempty"`
+	At            time.Time `json:"at"`
+	DataLossRisk  bool      `json:"acknowledge_data_loss_risk"`
+	KeyManagement bool      `json:"acknowledge_key_management_responsibility"`
+	NoLiability   bool      `json:"acknowledge_no_liability"`
+}
+
+// of reports whether a is an acknowledgement of w, in full. An item that lacks a
+// flag or has another text's hash is none, whoever wrote it (threat E19).
+func (a *ack) of(w *Waiver, hash string) bool {
+	return a != nil && a.Version == w.Version && a.SHA256 == hash && a.DataLossRisk && a.KeyManagement && a.NoLiability
+}
+
+// claim says which tenant uses a CMK; none if Tenant is "".
+type claim struct {
+	V      int    `json:"v"`
+	Tenant string `json:"tenant"`
+	Key    KeyID  `json:"key"`
+}
+
+// dataKeyItem is a wrapped data key.
+type dataKeyItem struct {
+	V          int       `json:"v"`
+	Purpose    string    `json:"purpose"`
+	Generation uint64    `json:"generation"`
+	CreatedAt  time.Time `json:"created_at"`
+	Header     []byte    `json:"header"` // CORE | RECIPIENTS, as in an envelope
+}
+
+// generationItem names the data key of a purpose and generation.
+type generationItem struct {
+	V       int       `json:"v"`
+	DataKey DataKeyID `json:"data_key"`
+}
+
+// outbox holds events that are part of the state, but not yet with the sink.
+type outbox struct {
+	V      int     `json:"v"`
+	Events []Event `json:"events"`
+
+	revision uint64
+}
+
+// usable returns nil if the state permits data operations, or why not. KMS's
+// own word comes on top of it.
+func (s *state) usable() error {
+	switch {
+	case s == nil || s.Lifecycle == lifecycleNone:
+		return ErrNotRegistered
+	case s.Lifecycle == lifecycleRevoked:
+		return ErrKeyRemoved
+	case s.Suspended:
+		return ErrSuspended
+	case s.Lifecycle == lifecyclePending:
+		return ErrWaiverRequired
+	case s.Lifecycle == lifecycleActive:
+		return nil
+	}
+	return fmt.Errorf("%w: unknown lifecycle", ErrStore)
+}
+
+func (s *state) clone() *state {
+	c := *s
+	c.Recent = append([]string(nil), s.Recent...)
+	return &c
+}
+
+// getJSON reads an item into v, strictly: an item of a newer layout or with a
+// missing version is an error, not a guess.
+func (k *Keeper) getJSON(ctx context.Context, r Ref, v any) (revision uint64, err error) {
+	item, err := k.store.Get(ctx, r)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return 0, ErrNotFound
+	case err != nil:
+		return 0, storeError(err)
+	case item.Ref != r || item.Revision == 0:
+		return 0, fmt.Errorf("%w: it answered with another item", ErrStore)
+	}
+	return item.Revision, decodeItem(item.Value, v)
+}
+
+func decodeItem(value []byte, v any) error {
+	var head struct {
+		V int `json:"v"`
+	}
+	if err := json.Unmarshal(value, &head); err != nil || head.V != layoutVersion {
+		return fmt.Errorf("%w: an item is damaged or of a newer version", ErrStore)
+	}
+	if err := json.Unmarshal(value, v); err != nil {
+		return fmt.Errorf("%w: an item is damaged", ErrStore)
+	}
+	return nil
+}
+
+func encodeItem(r Ref, revision uint64, v any) Item {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("byok: internal error: " + err.Error())
+	}
+	return Item{Ref: r, Revision: revision, Value: b}
+}
+
+// storeError makes an ErrStore of a Store's error. The cause stays reachable
+// for operators, but not in the text: drivers put arguments into theirs.
+func storeError(err error) error {
+	if errors.Is(err, ErrStore) {
+		return err
+	}
+	return &hiddenCause{ErrStore, err}
+}
+
+// hiddenCause is an error with a cause that errors.Is and errors.As find and
+// that its text does not show.
+type hiddenCause struct{ err, cause error }
+
+func (h *hiddenCause) Error() string   { return h.err.Error() }
+func (h *hiddenCause) Unwrap() []error { return []error{h.err, h.cause} }
+
+// readState reads a tenant's state and shows it to the cache. A tenant that the
+// Store does not know has the empty state at revision 0.
+func (t *tenantCache) readState(ctx context.Context) (*state, error) {
+	s := &state{V: layoutVersion}
+	rev, err := t.k.getJSON(ctx, refState(t.tenant), s)
+	if err != nil && err != ErrNotFound {
+		return nil, err
+	}
+	s.revision = rev
+	return s, t.see(s)
+}
+
+// readDataKey reads and checks a wrapped data key of the Store. ErrNotFound is
+// authoritative. Whoever can write to the Store can put anything here, so it is
+// parsed as strictly as an envelope, and KMS checks the rest by the context.
+func (t *tenantCache) readDataKey(ctx context.Context, purpose string, id DataKeyID) (*dataKeyItem, format.Recipient, error) {
+	var item dataKeyItem
+	if _, err := t.k.getJSON(ctx, refDataKey(t.tenant, id), &item); err != nil {
+		return nil, format.Recipient{}, err
+	}
+	h, _, rest, err := format.Parse(item.Header)
+	if err != nil || len(rest) != 0 || h.Policy != format.PolicyANY || len(h.Recipients) != 1 ||
+		h.Tenant != t.tenant || h.DataKey != id {
+		return nil, format.Recipient{}, fmt.Errorf("%w: a data key is damaged", ErrStore)
+	}
+	if item.Purpose != purpose {
+		return nil, format.Recipient{}, ErrOpen // another purpose's data key: the envelope is not of this scope
+	}
+	return &item, h.Recipients[0], nil
+}

@@ -1,0 +1,119 @@
+package byok
+
+import "time"
+
+// Status is what a tenant's key is, in one word: the projection of its
+// lifecycle (durable, moved by commands) and of access to it (observed).
+type Status string
+
+// The statuses.
+const (
+	StatusPendingWaiver Status = "pending_waiver" // registered and validated; no waiver acknowledged yet
+	StatusActive        Status = "active"         // in use
+	StatusDisabled      Status = "disabled"       // KMS denies us, or the platform suspended the tenant; Reason says which
+	StatusRevoked       Status = "revoked"        // removed by the tenant; the record and the audit trail remain
+)
+
+// Access is what this process last saw of the CMK.
+type Access string
+
+// The accesses.
+const (
+	AccessUnknown    Access = "unknown"    // not asked since the process started
+	AccessAccessible Access = "accessible" // the newest answer was a success
+	AccessDegraded   Access = "degraded"   // no authoritative answer: outage, throttling, our own credentials
+	AccessBlocked    Access = "blocked"    // the newest authoritative answer was a denial
+)
+
+// Warnings that a KeyStatus and a Health can carry.
+const (
+	WarnPolicyNotTenantBound = "policy_not_tenant_bound" // the key policy lets us in for other tenants too
+	WarnPolicyBindingUnknown = "policy_binding_unknown"  // could not be told at registration
+	WarnWaiverOutdated       = "waiver_outdated"         // activated under an earlier waiver text
+	WarnPendingDeletion      = "cmk_pending_deletion"    // Health, if DescribeKey is granted
+	WarnDescribeNotGranted   = "describe_key_not_granted"
+)
+
+// KeyStatus is the state of a tenant's key.
+type KeyStatus struct {
+	Tenant             string
+	Key                KeyID
+	Alias              string // as the tenant named it; never used to find the key
+	Description        string
+	Status             Status
+	Reason             string // why Status is disabled or revoked; "" otherwise
+	Access             Access
+	CreatedAt          time.Time
+	LastValidatedAt    time.Time // zero: never
+	LastRotationAt     time.Time // zero: never
+	DEKVersion         uint64    // the generation of data keys that seals; 1 at registration
+	DataKeys           uint64    // data keys that this tenant's CMKs have wrapped, of all generations
+	WaiverAcknowledged bool      // the current waiver
+	Warnings           []string
+}
+
+// Health is the answer to "is the key usable now", found out by using it.
+type Health struct {
+	Status          HealthStatus
+	KeyStatus       KeyStatus
+	LastEncryption  time.Time // last Seal in this process; zero: none
+	LastDecryption  time.Time // last Open in this process; zero: none
+	CMKAccessible   bool
+	Latency         time.Duration // of the slowest KMS call made for this
+	Checks          []Check
+	RevocationBound time.Duration // Options.MaxAge; 0 in per-operation mode
+	DeletionAt      time.Time     // zero: none pending, or DescribeKey is not granted
+	Warnings        []string
+}
+
+// HealthStatus sums up the checks.
+type HealthStatus string
+
+// The health statuses.
+const (
+	Healthy   HealthStatus = "healthy"
+	Degraded  HealthStatus = "degraded"  // not answering for now, or something optional is wrong
+	Unhealthy HealthStatus = "unhealthy" // data operations are refused
+)
+
+// Check is one thing that Health tried.
+type Check struct {
+	Name      string        // "store", "waiver", "generate_data_key", "encrypt", "decrypt", "describe_key"
+	Status    string        // "pass", "fail" or "warn"
+	Code      string        // BYOK_..., when it failed
+	RequestID string        // of the KMS call, if it was one
+	Took      time.Duration // zero when it was not a call
+}
+
+// Registration asks for a CMK to be a tenant's key.
+type Registration struct {
+	Key         KeyID
+	Alias       string // at most 256 bytes, for people
+	Description string // at most 1024 bytes, for people
+
+	// AbandonExistingData registers another CMK than the one that wraps the
+	// tenant's data keys, and gives up opening what they sealed. Nothing is deleted: registering
+	// the old CMK again opens it again.
+	AbandonExistingData bool
+}
+
+// Rotation asks for new data keys for new data.
+type Rotation struct {
+	Type   string // RotateDEK; "" is ErrArgument
+	Reason string // at most 1024 bytes, for the audit log
+}
+
+// RotateDEK starts a new generation of data keys; older ones go on opening what
+// they sealed.
+const RotateDEK = "dek"
+
+// RotationResult is what a rotation did.
+type RotationResult struct {
+	ID              string // of its audit event
+	Type            string
+	PreviousVersion uint64
+	NewVersion      uint64
+	StartedAt       time.Time
+	CompletedAt     time.Time
+	Reason          string
+}

@@ -1,0 +1,154 @@
+package byok
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/byok-go/byok/internal/format"
+)
+
+// Tenant is the control plane of one tenant: a handle without state or I/O of
+// its own, safe for concurrent use. Handing one to a request handler gives it
+// authority over this tenant and no other. Whether the actor may do what it asks for is the
+// caller's to decide.
+type Tenant struct {
+	k  *Keeper
+	id string
+}
+
+// EncryptionContext returns what the tenant's key policy must require: tenant_id
+// and service. The other two members of every KMS request vary.
+func (t *Tenant) EncryptionContext() EncryptionContext {
+	return EncryptionContext{ContextTenant: t.id, ContextService: t.k.service}
+}
+
+// open checks the handle, and returns the tenant's cache with the Keeper kept
+// from closing until done is called.
+func (t *Tenant) open() (c *tenantCache, done func(), err error) {
+	if !format.ValidTenant(t.id) {
+		return nil, nil, errTenant
+	}
+	if !t.k.enter() {
+		return nil, nil, ErrClosed
+	}
+	return t.k.cache(t.id), t.k.leave, nil
+}
+
+// Status returns the tenant's key, or ErrNotRegistered. It reads the Store and
+// asks KMS nothing: Access, and with it StatusDisabled, is what this process
+// saw last.
+func (t *Tenant) Status(ctx context.Context) (KeyStatus, error) {
+	c, done, err := t.open()
+	if err != nil {
+		return KeyStatus{}, err
+	}
+	defer done()
+	s, err := c.readState(ctx)
+	if err != nil {
+		return KeyStatus{}, err
+	}
+	if s.Lifecycle == lifecycleNone {
+		return KeyStatus{}, ErrNotRegistered
+	}
+	return c.snapshot(s), nil
+}
+
+// Audit returns a page of the tenant's audit log, newest first. It is
+// errors.ErrUnsupported if the AuditSink cannot be read.
+func (t *Tenant) Audit(ctx context.Context, q AuditQuery) (AuditPage, error) {
+	c, done, err := t.open()
+	if err != nil {
+		return AuditPage{}, err
+	}
+	defer done()
+	r, ok := t.k.sink.(AuditReader)
+	if !ok {
+		return AuditPage{}, errors.ErrUnsupported
+	}
+	if _, err := c.flush(ctx); err != nil { // what a crash left undelivered belongs into it
+		return AuditPage{}, err
+	}
+	page, err := r.Events(ctx, t.id, q)
+	switch {
+	case errors.Is(err, ErrArgument):
+		return AuditPage{}, err
+	case err != nil:
+		return AuditPage{}, &hiddenCause{ErrAudit, err}
+	}
+	return page, nil
+}
+
+// status returns the newest known state. The caller holds mu.
+func (t *tenantCache) status() KeyStatus { return t.project(t.state) }
+
+// snapshot returns the status of s, which was read from the Store just now.
+func (t *tenantCache) snapshot(s *state) KeyStatus {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.project(s)
+}
+
+// project makes one status of the two axes: the durable lifecycle, and the
+// access that this process observed. The caller holds mu.
+func (t *tenantCache) project(s *state) KeyStatus {
+	out := KeyStatus{Tenant: t.tenant, Access: AccessUnknown}
+	if s == nil || s.Lifecycle == lifecycleNone {
+		return out
+	}
+	out.Key, out.Alias, out.Description = s.Key, s.Alias, s.Description
+	out.CreatedAt, out.LastValidatedAt, out.LastRotationAt = s.CreatedAt, s.LastValidatedAt, s.LastRotationAt
+	out.DEKVersion, out.DataKeys = s.Generation, s.DataKeys
+	out.WaiverAcknowledged = s.Ack.of(&t.k.waiver, t.k.waiverHash)
+	var denied bool
+	var last *KeyError
+	if a := t.access; a != nil && a.key == s.Key {
+		out.Access, denied, last = a.seen, a.lease.Denied(), a.last
+	}
+	switch {
+	case s.Lifecycle == lifecycleRevoked:
+		out.Status, out.Reason = StatusRevoked, s.RevokeReason
+	case s.Suspended:
+		out.Status, out.Reason = StatusDisabled, "suspended by the platform"
+		if s.SuspendReason != "" {
+			out.Reason += ": " + s.SuspendReason
+		}
+	case denied && last != nil && last.Class == ClassDenied:
+		out.Status, out.Reason = StatusDisabled, "KMS denies access to the key: "+last.Code
+	case s.Lifecycle == lifecyclePending:
+		out.Status = StatusPendingWaiver
+	default:
+		out.Status = StatusActive
+	}
+	switch s.Binding {
+	case bindingUnbound:
+		out.Warnings = append(out.Warnings, WarnPolicyNotTenantBound)
+	case bindingUnknown:
+		out.Warnings = append(out.Warnings, WarnPolicyBindingUnknown)
+	}
+	if s.Lifecycle == lifecycleActive && !out.WaiverAcknowledged {
+		out.Warnings = append(out.Warnings, WarnWaiverOutdated)
+	}
+	return out
+}
+
+// Limits of texts that tenants give, in bytes.
+const (
+	maxAlias = 256
+	maxText  = 1024
+)
+
+// checkText refuses what does not belong into a log: it is kept as it is otherwise.
+func checkText(what, s string, limit int) error {
+	if len(s) > limit || !utf8.ValidString(s) {
+		return fmt.Errorf("%w: %s must be UTF-8 of at most %d bytes", ErrArgument, what, limit)
+	}
+	for _, r := range s {
+		if unicode.IsControl(r) {
+			return fmt.Errorf("%w: %s must not contain control characters", ErrArgument, what)
+		}
+	}
+	return nil
+}
