@@ -1,0 +1,231 @@
+package byokhttp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/byok-go/byok"
+)
+
+// DefaultProvider is what cmk_arn is an id of, unless Options says otherwise.
+const DefaultProvider = "aws-kms"
+
+// Options of a handler; nil and the zero Options are safe defaults.
+type Options struct {
+	// Provider is the byok.KeyID.Provider of keys that are registered.
+	// Defaults to DefaultProvider.
+	Provider string
+
+	// Limits are the rate limits. Each zero field is its default.
+	Limits Limits
+
+	// Logger gets panics and what was answered with a 5xx. Defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// tenant is what the handler needs of a [byok.Tenant]: authority over one
+// tenant. It exists so that tests can force every error on every route.
+type tenant interface {
+	Register(context.Context, byok.Registration) (byok.KeyStatus, error)
+	Status(context.Context) (byok.KeyStatus, error)
+	Health(context.Context) (byok.Health, error)
+	Revoke(ctx context.Context, reason string) (byok.KeyStatus, error)
+	Rotate(context.Context, byok.Rotation) (byok.RotationResult, error)
+	AcknowledgeWaiver(context.Context, byok.Acknowledgement) (byok.WaiverStatus, error)
+	WaiverStatus(context.Context) (byok.WaiverStatus, error)
+	Audit(context.Context, byok.AuditQuery) (byok.AuditPage, error)
+}
+
+type handler struct {
+	tenant   func(id string) tenant
+	waiver   func() byok.Waiver
+	auth     Authenticator
+	provider string
+	limits   *rates
+	log      *slog.Logger
+	panics   atomic.Int64 // only tests read it
+}
+
+// New returns the handler. Paths start at /keys: mount it with
+// http.StripPrefix. It fails if keeper's AuditSink is no [byok.AuditReader],
+// since GET /audit needs one, and if Options make no sense.
+func New(keeper *byok.Keeper, auth Authenticator, opts *Options) (http.Handler, error) {
+	if keeper == nil || auth == nil {
+		return nil, fmt.Errorf("%w: byokhttp: a Keeper and an Authenticator are required", byok.ErrArgument)
+	}
+	if !keeper.HasAuditReader() {
+		return nil, fmt.Errorf("%w: byokhttp: GET /audit needs an AuditSink that is an AuditReader too", byok.ErrArgument)
+	}
+	return newHandler(func(id string) tenant { return keeper.Tenant(id) }, keeper.Waiver, auth, opts)
+}
+
+func newHandler(t func(string) tenant, waiver func() byok.Waiver, auth Authenticator, opts *Options) (*handler, error) {
+	var o Options
+	if opts != nil {
+		o = *opts
+	}
+	if o.Provider == "" {
+		o.Provider = DefaultProvider
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	limits, err := o.Limits.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := auth.(*failureLimiter); !ok {
+		auth = &failureLimiter{auth: auth, rates: newRates(limits)}
+	}
+	return &handler{
+		tenant: t, waiver: waiver, auth: auth, provider: o.Provider,
+		limits: newRates(limits), log: o.Logger,
+	}, nil
+}
+
+// call is one authenticated request.
+type call struct {
+	*http.Request
+	id     Identity
+	tenant tenant
+	route  *route
+	key    bucketKey // of its rate limit
+}
+
+// route is one line of the contract. Tests walk the table, so that a new route
+// without tests fails.
+type route struct {
+	method, path string
+	scope        string
+	limit        func(*Limits) Limit
+	ownCount     bool     // serve counts by itself
+	query        []string // parameters that may be given, each once
+	serve        func(*handler, *call) (status int, body any, err error)
+}
+
+var routes = []route{
+	{method: "POST", path: "/keys", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.RegisterKey }, ownCount: true, serve: (*handler).registerKey},
+	{method: "GET", path: "/keys", scope: ScopeRead, limit: func(l *Limits) Limit { return l.GetKey }, serve: (*handler).getKey},
+	{method: "DELETE", path: "/keys", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.DeleteKey }, ownCount: true, serve: (*handler).deleteKey},
+	{method: "POST", path: "/keys/rotate", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Rotate }, ownCount: true, serve: (*handler).rotate},
+	{method: "GET", path: "/health", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Health }, serve: (*handler).health},
+	{method: "GET", path: "/audit", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Audit }, query: []string{"limit", "cursor", "start", "end", "operation"}, serve: (*handler).audit},
+	{method: "GET", path: "/legal-waiver", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Waiver }, serve: (*handler).getWaiver},
+	{method: "POST", path: "/legal-waiver/acknowledge", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Waiver }, ownCount: true, serve: (*handler).acknowledge},
+	{method: "GET", path: "/legal-waiver/status", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Waiver }, serve: (*handler).waiverStatus},
+}
+
+// find matches paths byte by byte, and only as they were sent: "/keys%2frotate",
+// "/keys/../keys" and "/keys/" are no routes, and nothing is redirected.
+func find(r *http.Request) (*route, error) {
+	var allow []string
+	if r.URL.RawPath == "" {
+		for i := range routes {
+			rt := &routes[i]
+			if rt.path != r.URL.Path {
+				continue
+			}
+			if rt.method == r.Method || rt.method == http.MethodGet && r.Method == http.MethodHead {
+				return rt, nil
+			}
+			allow = append(allow, rt.method)
+			if rt.method == http.MethodGet {
+				allow = append(allow, http.MethodHead)
+			}
+		}
+	}
+	if allow == nil {
+		return nil, &Problem{Status: http.StatusNotFound, Code: codeRequest, Detail: "There is no such endpoint."}
+	}
+	slices.Sort(allow)
+	return nil, &Problem{Status: http.StatusMethodNotAllowed, Code: codeRequest, Detail: "The endpoint does not have this method.", allow: strings.Join(allow, ", ")}
+}
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	setHeaders(w)
+	status, body, err := h.run(r)
+	if err == nil {
+		err = writeJSON(w, status, body)
+	}
+	if err == nil {
+		return
+	}
+	p := problemOf(err)
+	if p.Status >= 500 {
+		// err may quote a database or KMS. It is for the operator's log only.
+		h.log.LogAttrs(r.Context(), slog.LevelError, "byokhttp: request failed", slog.String("method", r.Method),
+			slog.String("path", r.URL.Path), slog.String("code", p.Code), slog.Any("error", err))
+	}
+	p.write(w)
+}
+
+// run does everything but write. A panic anywhere in it becomes BYOK_007.
+func (h *handler) run(r *http.Request) (status int, body any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			if v == http.ErrAbortHandler {
+				panic(v)
+			}
+			h.panics.Add(1)
+			// The type, not the value: nobody knows what a value holds.
+			h.log.LogAttrs(r.Context(), slog.LevelError, "byokhttp: panic", slog.String("type", fmt.Sprintf("%T", v)), slog.String("stack", string(debug.Stack())))
+			status, body, err = 0, nil, byok.ErrInternal
+		}
+	}()
+	rt, err := find(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	id, err := h.auth.Authenticate(r)
+	if err != nil {
+		return 0, nil, authError(err)
+	}
+	if id.Tenant == "" {
+		// An Authenticator that forgot its error must not let anybody in.
+		return 0, nil, ErrUnauthenticated
+	}
+	if err := id.Require(rt.scope); err != nil {
+		return 0, nil, err
+	}
+	c := &call{
+		Request: r.WithContext(byok.WithActor(r.Context(), id.Actor)), id: id,
+		tenant: h.tenant(id.Tenant), route: rt,
+		key: bucketKey{rt.method + rt.path, id.Tenant, id.Token},
+	}
+	if err := checkQuery(r, rt.query); err != nil {
+		return 0, nil, err
+	}
+	if !rt.ownCount {
+		if err := h.count(c); err != nil {
+			return 0, nil, err
+		}
+	}
+	return rt.serve(h, c)
+}
+
+// count takes one request from the caller's budget. Routes with a body do it
+// themselves once the body has been read: what costs neither KMS nor the Store
+// anything, such as a typing error, is not counted.
+func (h *handler) count(c *call) error {
+	return h.limits.take(c.key, c.route.limit(&h.limits.limits))
+}
+
+// authError maps what an Authenticator may say. What it does not know is no
+// identity: 401.
+func authError(err error) error {
+	var p *Problem
+	switch {
+	case errors.As(err, &p), errors.Is(err, ErrAuthUnavailable), errors.Is(err, ErrCredentials):
+		return err
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", ErrAuthUnavailable, err)
+	}
+	return ErrUnauthenticated
+}

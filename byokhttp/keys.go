@@ -1,0 +1,206 @@
+package byokhttp
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/byok-go/byok"
+)
+
+// keyStatus is the key status of the contract. Every member is always there;
+// what never happened is null.
+type keyStatus struct {
+	OrganizationID     string      `json:"organization_id"`
+	CMKARN             string      `json:"cmk_arn"`
+	CMKAlias           string      `json:"cmk_alias"`
+	Description        string      `json:"description"`
+	Status             byok.Status `json:"status"`
+	StatusReason       *string     `json:"status_reason"`
+	Access             byok.Access `json:"access"` // what this process saw last; beyond the contract
+	LastValidatedAt    *string     `json:"last_validated_at"`
+	LastRotationAt     *string     `json:"last_rotation_at"`
+	CreatedAt          *string     `json:"created_at"`
+	DEKVersion         uint64      `json:"dek_version"`
+	WaiverAcknowledged bool        `json:"waiver_acknowledged"`
+	Warnings           []string    `json:"warnings"`
+	Audited            *bool       `json:"audited,omitempty"` // false: see deleteKey
+}
+
+func newKeyStatus(s byok.KeyStatus) keyStatus {
+	return keyStatus{
+		OrganizationID:     s.Tenant,
+		CMKARN:             s.Key.ID,
+		CMKAlias:           s.Alias,
+		Description:        s.Description,
+		Status:             s.Status,
+		StatusReason:       orNull(s.Reason),
+		Access:             s.Access,
+		LastValidatedAt:    stamp(s.LastValidatedAt),
+		LastRotationAt:     stamp(s.LastRotationAt),
+		CreatedAt:          stamp(s.CreatedAt),
+		DEKVersion:         s.DEKVersion,
+		WaiverAcknowledged: s.WaiverAcknowledged,
+		Warnings:           notNull(s.Warnings),
+	}
+}
+
+// stamp is RFC 3339 in UTC, and nil for the zero time.
+func stamp(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
+	s := t.UTC().Format(time.RFC3339Nano)
+	return &s
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func notNull[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+const maxARN = 2048 // of byok.KeyID
+
+func (h *handler) registerKey(c *call) (int, any, error) {
+	o, err := readObject(c.Request, "cmk_arn", "cmk_alias", "description", "abandon_existing_data")
+	if err != nil {
+		return 0, nil, err
+	}
+	arn, err := o.text("cmk_arn", maxARN)
+	if err != nil {
+		return 0, nil, err
+	}
+	if _, ok := o["cmk_arn"]; !ok {
+		return 0, nil, badRequest("cmk_arn is required.")
+	}
+	alias, err := o.text("cmk_alias", 256)
+	if err != nil {
+		return 0, nil, err
+	}
+	description, err := o.text("description", 1024)
+	if err != nil {
+		return 0, nil, err
+	}
+	abandon, err := o.flag("abandon_existing_data")
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := h.count(c); err != nil {
+		return 0, nil, err
+	}
+	s, err := c.tenant.Register(c.Context(), byok.Registration{
+		Key:   byok.KeyID{Provider: h.provider, ID: arn},
+		Alias: alias, Description: description, AbandonExistingData: abandon,
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusCreated, newKeyStatus(s), nil
+}
+
+func (h *handler) getKey(c *call) (int, any, error) {
+	s, err := c.tenant.Status(c.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, newKeyStatus(s), nil
+}
+
+// revokeTime is what a removal gets once it was asked for, client or no client.
+const revokeTime = 30 * time.Second
+
+// deleteKey is the emergency brake. It can be pulled again at any time: only a
+// removal that removes something needs, and uses up, the budget; if the status
+// cannot be read, the brake goes first. A client that hangs up does not stop it.
+//
+// A removal that took effect without its audit event (byok.ErrNotAudited) is
+// answered with 200 and "audited": false, for what the customer must know is
+// that access has stopped. Asking again is safe.
+func (h *handler) deleteKey(c *call) (int, any, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), revokeTime)
+	defer cancel()
+	limit := c.route.limit(&h.limits.limits)
+	before, err := c.tenant.Status(ctx)
+	changes := err == nil && before.Status != byok.StatusRevoked
+	if changes {
+		if err := h.limits.check(c.key, limit); err != nil {
+			return 0, nil, err
+		}
+	}
+	s, err := c.tenant.Revoke(ctx, "removed through the API")
+	unaudited := errors.Is(err, byok.ErrNotAudited)
+	if err != nil && !unaudited {
+		return 0, nil, err
+	}
+	if changes {
+		// Not before, since a failure must not use up the budget. Of two
+		// at a time one changed nothing: the bucket does not go below empty.
+		_ = h.limits.take(c.key, limit)
+	}
+	body := newKeyStatus(s)
+	if unaudited {
+		body.Audited = new(bool)
+	}
+	return http.StatusOK, body, nil
+}
+
+// rotation is the rotation result of the contract.
+type rotation struct {
+	ID                 string  `json:"id"`
+	OrganizationID     string  `json:"organization_id"`
+	RotationType       string  `json:"rotation_type"`
+	PreviousDEKVersion uint64  `json:"previous_dek_version"`
+	NewDEKVersion      uint64  `json:"new_dek_version"`
+	StartedAt          *string `json:"started_at"`
+	CompletedAt        *string `json:"completed_at"`
+	Reason             string  `json:"reason"`
+}
+
+func (h *handler) rotate(c *call) (int, any, error) {
+	o, err := readObject(c.Request, "rotation_type", "reason")
+	if err != nil {
+		return 0, nil, err
+	}
+	kind, err := o.text("rotation_type", 64)
+	if err != nil {
+		return 0, nil, err
+	}
+	switch kind {
+	case byok.RotateDEK:
+	case "full":
+		return 0, nil, badRequest(`rotation_type "full" is not available in this version; "dek" is.`)
+	default:
+		return 0, nil, badRequest(`rotation_type is required and must be "dek".`)
+	}
+	reason, err := o.text("reason", 1024)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := h.count(c); err != nil {
+		return 0, nil, err
+	}
+	res, err := c.tenant.Rotate(c.Context(), byok.Rotation{Type: kind, Reason: reason})
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, rotation{
+		ID:                 res.ID,
+		OrganizationID:     c.id.Tenant,
+		RotationType:       res.Type,
+		PreviousDEKVersion: res.PreviousVersion,
+		NewDEKVersion:      res.NewVersion,
+		StartedAt:          stamp(res.StartedAt),
+		CompletedAt:        stamp(res.CompletedAt),
+		Reason:             res.Reason,
+	}, nil
+}

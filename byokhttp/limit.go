@@ -1,0 +1,137 @@
+package byokhttp
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/byok-go/byok"
+)
+
+// Limit allows N requests, and N more for each Per that passes, evenly: a bucket
+// that holds N.
+type Limit struct {
+	N   int           // 1 to 1 000 000
+	Per time.Duration // 1 s to 24 h
+}
+
+// Limits are the rate limits, each per Identity.Token, but for FailedAuth.
+// They are kept in this process's memory. Each zero Limit is its default.
+type Limits struct {
+	RegisterKey Limit // POST /keys; 5 an hour
+	GetKey      Limit // GET /keys; 100 a minute
+	DeleteKey   Limit // DELETE /keys, counted when it removed a key; 1 an hour
+	Rotate      Limit // POST /keys/rotate; 10 an hour
+	Health      Limit // GET /health; 60 a minute
+	Audit       Limit // GET /audit; 60 a minute
+	Waiver      Limit // each of the three under /legal-waiver; 60 a minute
+	FailedAuth  Limit // failed authentications per peer address; 60 a minute
+}
+
+func (l Limits) withDefaults() (Limits, error) {
+	for _, f := range []struct {
+		name string
+		at   *Limit
+		def  Limit
+	}{
+		{"RegisterKey", &l.RegisterKey, Limit{5, time.Hour}},
+		{"GetKey", &l.GetKey, Limit{100, time.Minute}},
+		{"DeleteKey", &l.DeleteKey, Limit{1, time.Hour}},
+		{"Rotate", &l.Rotate, Limit{10, time.Hour}},
+		{"Health", &l.Health, Limit{60, time.Minute}},
+		{"Audit", &l.Audit, Limit{60, time.Minute}},
+		{"Waiver", &l.Waiver, Limit{60, time.Minute}},
+		{"FailedAuth", &l.FailedAuth, Limit{60, time.Minute}},
+	} {
+		if *f.at == (Limit{}) {
+			*f.at = f.def
+		}
+		if f.at.N < 1 || f.at.N > 1_000_000 || f.at.Per < time.Second || f.at.Per > 24*time.Hour {
+			return l, fmt.Errorf("%w: byokhttp: Limits.%s must be 1 to 1 000 000 per 1 s to 24 h", byok.ErrArgument, f.name)
+		}
+	}
+	return l, nil
+}
+
+// bucketKey tells buckets apart. It is a struct: parts of a joined string could
+// run into each other.
+type bucketKey struct{ route, tenant, token string }
+
+// maxBuckets bounds memory: about 20 MiB.
+const maxBuckets = 1 << 16
+
+// rates is a bounded set of token buckets.
+//
+// Only a bucket that is full again may be forgotten, for a forgotten bucket comes
+// back full: who floods the set with new keys cannot win back a budget that was
+// spent. If no bucket is full and there is no room, newcomers share one bucket
+// for each route.
+type rates struct {
+	limits Limits
+	max    int
+
+	mu      sync.Mutex
+	buckets map[bucketKey]*rate.Limiter
+	swept   time.Time
+}
+
+func newRates(l Limits) *rates {
+	return &rates{limits: l, max: maxBuckets, buckets: make(map[bucketKey]*rate.Limiter)}
+}
+
+// take counts one request, or returns a 429.
+func (r *rates) take(k bucketKey, l Limit) error {
+	now := time.Now()
+	b := r.bucket(now, k, l)
+	if b.AllowN(now, 1) {
+		return nil
+	}
+	return limited(b, now)
+}
+
+// check returns the 429 that take would, and counts nothing.
+func (r *rates) check(k bucketKey, l Limit) error {
+	now := time.Now()
+	b := r.bucket(now, k, l)
+	if b.TokensAt(now) >= 1-1e-9 { // a bucket that should be full to the nanosecond is
+		return nil
+	}
+	return limited(b, now)
+}
+
+// limited says when there will be a token again.
+func limited(b *rate.Limiter, now time.Time) error {
+	p := answers[codeRateLimited]
+	p.Code = codeRateLimited
+	missing := 1 - b.TokensAt(now)
+	p.retryAfter = time.Duration(missing / float64(b.Limit()) * float64(time.Second))
+	return &p
+}
+
+func (r *rates) bucket(now time.Time, k bucketKey, l Limit) *rate.Limiter {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if b := r.buckets[k]; b != nil {
+		return b
+	}
+	if len(r.buckets) >= r.max && now.Sub(r.swept) >= time.Second {
+		// At most once a second: a flood must not turn into work for everybody.
+		r.swept = now
+		for k, b := range r.buckets {
+			if b.TokensAt(now) >= float64(b.Burst()) {
+				delete(r.buckets, k)
+			}
+		}
+	}
+	if len(r.buckets) >= r.max {
+		k = bucketKey{route: k.route} // few routes, so this overshoots max by a few
+		if b := r.buckets[k]; b != nil {
+			return b
+		}
+	}
+	b := rate.NewLimiter(rate.Every(l.Per/time.Duration(l.N)), l.N)
+	r.buckets[k] = b
+	return b
+}
