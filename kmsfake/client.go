@@ -10,7 +10,6 @@ import (
 	"reflect"
 	"syscall"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -69,6 +68,9 @@ func invoke[In, Out any](ctx context.Context, c *Client, name string, in *In, op
 	if err := missing(name, in); err != nil {
 		return nil, operationError(err)
 	}
+	if err := ctx.Err(); err != nil { // the SDK does not even wrap this one
+		return nil, operationError(err)
+	}
 	from := caller{who: c.who, region: c.region}
 	if len(optFns) > 0 {
 		o := c.Options()
@@ -114,7 +116,7 @@ func sdkError(region, requestID string, err error) error {
 			Op: "Post", URL: "https://kms." + region + ".amazonaws.com/", Err: dial,
 		}})
 	}
-	return &aws.RequestCanceledError{Err: wrap("", &smithy.CanceledError{Err: err})}
+	return wrap("", &smithy.CanceledError{Err: err})
 }
 
 // required are the members that the SDK itself insists on, before it sends
@@ -129,7 +131,7 @@ var required = map[string][]string{
 }
 
 func missing(name string, in any) error {
-	var invalid smithy.InvalidParamsError
+	invalid := smithy.InvalidParamsError{Context: name + "Input"}
 	v := reflect.ValueOf(in).Elem()
 	for _, member := range required[name] {
 		if v.FieldByName(member).IsNil() {
@@ -139,6 +141,5 @@ func missing(name string, in any) error {
 	if invalid.Len() == 0 {
 		return nil
 	}
-	invalid.Context = name + "Input"
 	return invalid
 }
