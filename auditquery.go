@@ -7,11 +7,6 @@ import (
 	"github.com/byok-go/byok/internal/storecheck"
 )
 
-const (
-	defaultAuditLimit = 100
-	maxAuditLimit     = 1000
-)
-
 // auditRange is an AuditQuery, checked: from <= Time < to in nanoseconds, and
 // older than (beforeTime, beforeID) if paged.
 type auditRange struct {
@@ -23,12 +18,9 @@ type auditRange struct {
 }
 
 func (q AuditQuery) check(tenant string) (r auditRange, err error) {
-	r = auditRange{limit: q.Limit, from: math.MinInt64, to: math.MaxInt64}
-	if r.limit == 0 {
-		r.limit = defaultAuditLimit
-	}
-	if r.limit < 1 || r.limit > maxAuditLimit {
-		return r, fmt.Errorf("%w: an audit limit is 1 to %d", ErrArgument, maxAuditLimit)
+	r = auditRange{from: math.MinInt64, to: math.MaxInt64}
+	if r.limit, err = storecheck.AuditLimit(q.Limit); err != nil {
+		return r, fmt.Errorf("%w: %w", ErrArgument, err)
 	}
 	if !q.Start.IsZero() {
 		r.from = storecheck.Nano(q.Start)

@@ -2,6 +2,9 @@
 // must agree on: which arguments are refused, how events are ordered, and what a
 // cursor looks like. It cannot import package byok, which uses it; callers wrap
 // its errors in byok.ErrArgument. Its errors never hold a value that they refuse.
+//
+// Package sqlstore is a module of its own and may be older than this one in
+// somebody's build: do not remove or change what is here, only add.
 package storecheck
 
 import (
@@ -9,13 +12,16 @@ import (
 	"fmt"
 )
 
-// The limits of the Store contract; a test in package byok holds them equal to
-// the exported constants.
+// The limits of the contracts of Store and AuditReader; a test in package byok
+// holds those of Store equal to the exported constants.
 const (
 	MaxRefPart     = 255
 	MaxItemValue   = 64 << 10
 	MaxApplyWrites = 25
 	MaxListLimit   = 1000
+
+	DefaultAuditLimit = 100
+	MaxAuditLimit     = 1000
 )
 
 // Part checks a partition or an ID.
@@ -74,4 +80,15 @@ func Apply(n int, at func(i int) (partition, id string, value []byte)) error {
 		seen[key] = struct{}{}
 	}
 	return nil
+}
+
+// AuditLimit is the number of events in a page of a query.
+func AuditLimit(limit int) (int, error) {
+	if limit == 0 {
+		return DefaultAuditLimit, nil
+	}
+	if limit < 1 || limit > MaxAuditLimit {
+		return 0, fmt.Errorf("an audit limit is 1 to %d", MaxAuditLimit)
+	}
+	return limit, nil
 }

@@ -1,0 +1,18 @@
+module github.com/byok-go/byok/sqlstore
+
+go 1.26.0
+
+require (
+	github.com/byok-go/byok v0.0.0
+	github.com/ncruces/go-sqlite3 v0.37.0
+)
+
+require (
+	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
+	github.com/ncruces/go-sqlite3-wasm/v6 v6.5.35401 // indirect
+	github.com/ncruces/julianday v1.0.0 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+replace github.com/byok-go/byok => ../

@@ -1,0 +1,97 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+var sqlite = dialect{
+	name: "SQLite",
+	migrations: [][]string{{
+		// TEXT compares byte by byte here, which is the order that List promises.
+		// STRICT keeps SQLite from turning an id of digits into a number.
+		`CREATE TABLE byok_items (
+			part     TEXT NOT NULL,
+			id       TEXT NOT NULL,
+			revision INTEGER NOT NULL CHECK (revision > 0),
+			value    BLOB NOT NULL CHECK (length(value) > 0),
+			PRIMARY KEY (part, id)
+		) STRICT`,
+		// time is nanoseconds since 1970. The indexes serve Events, with and
+		// without an operation; both are read backwards.
+		`CREATE TABLE byok_events (
+			id     TEXT NOT NULL PRIMARY KEY,
+			tenant TEXT NOT NULL,
+			time   INTEGER NOT NULL,
+			op     TEXT NOT NULL,
+			event  TEXT NOT NULL
+		) STRICT`,
+		`CREATE INDEX byok_events_tenant ON byok_events (tenant, time, id)`,
+		`CREATE INDEX byok_events_op ON byok_events (tenant, op, time, id)`,
+	}},
+	setup: sqliteSetup,
+	// IMMEDIATE takes the write lock at once. A transaction that began with a read
+	// could not be upgraded if another one wrote in between.
+	begin: "BEGIN IMMEDIATE",
+	ready: sqliteReady,
+	retry: sqliteBusy,
+	bind:  func(query string) string { return query },
+}
+
+// sqliteSetup turns on the write-ahead log, in which a reader sees the last
+// commit and never waits for a writer. It is a property of the file.
+func sqliteSetup(ctx context.Context, c *sql.Conn) error {
+	var mode string
+	if err := c.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode); err != nil {
+		return err
+	}
+	if !strings.EqualFold(mode, "wal") {
+		return errors.New("the database cannot use a write-ahead log: is it a local file?")
+	}
+	return nil
+}
+
+// SQLite's levels of PRAGMA synchronous: OFF, NORMAL, FULL, EXTRA. In a
+// write-ahead log everything below FULL can lose the last commits at a power cut.
+const synchronousFull = 2
+
+func sqliteReady(ctx context.Context, c *sql.Conn) error {
+	level, err := synchronous(ctx, c)
+	if err != nil || level >= synchronousFull {
+		return err
+	}
+	// The pragma does nothing inside a transaction; here none has begun.
+	if _, err := c.ExecContext(ctx, "PRAGMA synchronous = FULL"); err != nil {
+		return err
+	}
+	// SQLite ignores a pragma that it does not like, so look.
+	if level, err = synchronous(ctx, c); err != nil {
+		return err
+	}
+	if level < synchronousFull {
+		return fmt.Errorf("the connection stays at synchronous=%d, not FULL", level)
+	}
+	return nil
+}
+
+func synchronous(ctx context.Context, c *sql.Conn) (level int, err error) {
+	err = c.QueryRowContext(ctx, "PRAGMA synchronous").Scan(&level)
+	return level, err
+}
+
+// sqliteBusy recognizes SQLITE_BUSY without importing a driver, and without
+// reading texts. A driver that it does not know needs a busy_timeout.
+func sqliteBusy(err error) bool {
+	const busy = 5
+	var coded interface{ Code() int } // modernc.org/sqlite: the extended code
+	if errors.As(err, &coded) {
+		return coded.Code()&0xff == busy
+	}
+	// github.com/ncruces/go-sqlite3: BUSY, or interrupted by a ctx that is done,
+	// which is looked at before a retry.
+	var temporary interface{ Temporary() bool }
+	return errors.As(err, &temporary) && temporary.Temporary()
+}
