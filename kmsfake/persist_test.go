@@ -1,0 +1,164 @@
+package kmsfake
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+)
+
+// Whatever was answered is still true in the next process, which here opens the
+// file without the first one having been told to stop.
+func TestFileSurvivesAKill(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "kms.json")
+	now := time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
+	open := func() *KMS { return New(&Options{TB: t, File: file, Now: func() time.Time { return now }}) }
+	ctx, ec := context.Background(), map[string]string{"tenant": "t1"}
+
+	a := open()
+	key := a.Account(customer).CreateKey("")
+	c := a.Client(customer)
+	enc, err := c.Encrypt(ctx, &kms.EncryptInput{KeyId: aws.String(key.ID()), Plaintext: []byte("x"), EncryptionContext: ec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String("alias/a"), TargetKeyId: aws.String(key.ID())}); err != nil {
+		t.Fatal(err)
+	}
+	key.Rotate()
+	a.RegisterAccessKey("AKIAX", appRole)
+	a.Account(customer).PutIdentityPolicy(appRole, `{"Statement":{"Effect":"Allow","Action":"kms:Decrypt","Resource":"*"}}`)
+	off := a.Account(customer).CreateKey("")
+	off.Disable()
+	gone := a.Account(customer).CreateKey("")
+	gone.Delete()
+
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v: want mode 0600", info.Mode(), err)
+	}
+	b := open()
+	in := &kms.DecryptInput{CiphertextBlob: enc.CiphertextBlob, EncryptionContext: ec, KeyId: aws.String("alias/a")}
+	for _, who := range []string{customer, appRole} {
+		if dec, err := b.Client(who).Decrypt(ctx, in); err != nil || string(dec.Plaintext) != "x" {
+			t.Errorf("Decrypt by %s after a restart: %v, %v", who, dec, err)
+		}
+	}
+	if again := b.Account(customer).Key(key.ARN()); again.MaterialID() != key.MaterialID() || again.Policy() != key.Policy() {
+		t.Error("the key is not the same")
+	}
+	if b.Account(customer).Key(off.ID()).State() != types.KeyStateDisabled {
+		t.Error("a disabled key came back enabled")
+	}
+	_, err = b.Client(customer).DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(gone.ID())})
+	wantCode(t, err, "NotFoundException")
+	if b.st.AccessKeys["AKIAX"].Principal != appRole {
+		t.Error("the access key is gone")
+	}
+
+	// A rotation that time made is saved before anything is sealed under it.
+	if _, err := b.Client(customer).EnableKeyRotation(ctx, &kms.EnableKeyRotationInput{KeyId: aws.String(key.ID())}); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(366 * day)
+	enc, err = b.Client(customer).Encrypt(ctx, &kms.EncryptInput{KeyId: aws.String(key.ID()), Plaintext: []byte("y")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open().Client(customer).Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: enc.CiphertextBlob}); err != nil {
+		t.Errorf("sealed after an automatic rotation, opened after a restart: %v", err)
+	}
+}
+
+// A temporary file that a killed process left is no state, whole or torn.
+func TestTornTemporaryFileIsIgnored(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "kms.json")
+	key := New(&Options{TB: t, File: file}).Account(customer).CreateKey("")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file+".tmp123", whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	New(&Options{TB: t, File: file}).Account(customer).Key(key.ARN()).Disable()
+}
+
+// A file that is not understood is never overwritten, nor started without.
+func TestDamagedFileIsAnError(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "kms.json")
+	New(&Options{TB: t, File: file}).Account(customer).CreateKey("")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{
+		"empty": nil, "torn": whole[:len(whole)-10], "other JSON": []byte(`{"a":1}`), "null": []byte("null"),
+		"later version": bytes.Replace(whole, []byte(`"KMSFake":1`), []byte(`"KMSFake":2`), 1),
+		"no materials":  bytes.Replace(whole, []byte(`"Materials":[`), []byte(`"Materials":[],"X":[`), 1),
+		"no secret":     bytes.Replace(whole, []byte(`"Secret":"`), []byte(`"Secret":"AAAA","X":"`), 1),
+		"bad policy":    bytes.Replace(whole, []byte(`Statement`), []byte(`Stutement`), 1),
+		"no state":      []byte(`{"KMSFake":1,"State":null}`),
+		"renamed key":   bytes.Replace(whole, []byte(`:key/`), []byte(`:key/0`), 1),
+	} {
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := Open(&Options{File: file}); err == nil {
+			t.Errorf("%s: opened with %d keys", name, len(f.st.Keys))
+		}
+		if after, _ := os.ReadFile(file); !bytes.Equal(after, data) {
+			t.Errorf("%s: Open changed the file", name)
+		}
+	}
+	if _, err := Open(&Options{File: filepath.Join(file, "x")}); err == nil {
+		t.Error("a file in a place that is no directory")
+	}
+}
+
+// What cannot be saved did not happen, in memory neither.
+func TestFailedSaveIsUndone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	fake := New(&Options{TB: t, File: filepath.Join(dir, "kms.json")})
+	key := fake.Account(customer).CreateKey("")
+	moved := dir + ".away"
+	if err := os.Rename(dir, moved); err != nil {
+		t.Fatal(err)
+	}
+	ctx, c := context.Background(), fake.Client(customer)
+	_, err := c.DisableKey(ctx, &kms.DisableKeyInput{KeyId: aws.String(key.ID())})
+	wantCode(t, err, "KMSInternalException")
+	if key.State() != types.KeyStateEnabled {
+		t.Error("the key is disabled, though its caller was told that this failed")
+	}
+	if _, err := c.CreateKey(ctx, nil); code(err) != "KMSInternalException" || len(fake.st.Keys) != 1 {
+		t.Errorf("%d keys, %v", len(fake.st.Keys), err)
+	}
+	if calls := fake.Calls(); calls[len(calls)-1].Code != "KMSInternalException" {
+		t.Errorf("the log says %q", calls[len(calls)-1].Code)
+	}
+	if err := os.Rename(moved, dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.DisableKey(ctx, &kms.DisableKeyInput{KeyId: aws.String(key.ID())}); err != nil {
+		t.Error(err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 {
+		t.Errorf("%v left behind, %v", left, err)
+	}
+	if _, err := os.Stat(moved); !errors.Is(err, fs.ErrNotExist) || strings.HasSuffix(dir, ".away") {
+		t.Error(err)
+	}
+}
