@@ -45,19 +45,3 @@ func TestDisableStops(t *testing.T) {
 		t.Fatalf("%+v", calls)
 	}
 }
-
-func BenchmarkDecrypt(b *testing.B) {
-	fake := New(nil)
-	key := fake.Account(customer).CreateKey("")
-	c := fake.Client(customer)
-	ctx := context.Background()
-	ec := map[string]string{"tenant": "acme", "purpose": "invoices", "service": "example"}
-	out, _ := c.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{KeyId: aws.String(key.ARN()), KeySpec: types.DataKeySpecAes256, EncryptionContext: ec})
-	in := &kms.DecryptInput{CiphertextBlob: out.CiphertextBlob, KeyId: aws.String(key.ARN()), EncryptionContext: ec}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := c.Decrypt(ctx, in); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
