@@ -147,6 +147,10 @@ func (h *handler) deleteKey(c *call) (int, any, error) {
 		// at a time one changed nothing: the bucket does not go below empty.
 		_ = h.limits.take(c.key, limit)
 	}
+	if s.Tenant == "" { // it took effect, but could not be read back
+		s = before
+		s.Tenant, s.Status = c.id.Tenant, byok.StatusRevoked
+	}
 	body := newKeyStatus(s)
 	if unaudited {
 		body.Audited = new(bool)

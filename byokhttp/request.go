@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -108,6 +109,9 @@ func (o object) text(name string, limit int) (string, error) {
 	}
 	if len(s) > limit {
 		return "", badRequest("%s is longer than %d bytes.", name, limit)
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) { // it will stand in logs
+		return "", badRequest("%s must not contain control characters.", name)
 	}
 	return s, nil
 }

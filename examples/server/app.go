@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+
+	_ "github.com/ncruces/go-sqlite3/driver" // "sqlite3", without cgo
+
+	"github.com/byok-go/byok"
+	"github.com/byok-go/byok/byokhttp"
+	"github.com/byok-go/byok/kmsfake"
+	"github.com/byok-go/byok/sqlstore"
+)
+
+// service is in the encryption context of every key: changing it would orphan
+// all data.
+const service = "byok-example"
+
+// app is the platform: a database, a Keeper, and two APIs over them.
+type app struct {
+	config  *config
+	handler http.Handler
+	fake    *kmsfake.KMS // nil if this process does not run it
+	demo    *demo        // nil without the demo's organizations
+
+	db     *sql.DB
+	keeper *byok.Keeper
+	stop   context.CancelFunc
+	work   sync.WaitGroup
+}
+
+func newApp(ctx context.Context, c *config) (_ *app, err error) {
+	if err := os.MkdirAll(c.data, 0o700); err != nil {
+		return nil, err
+	}
+	a := &app{config: c}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	if a.db, err = openDB(ctx, filepath.Join(c.data, "byok.db")); err != nil {
+		return nil, err
+	}
+	store, err := sqlstore.Open(ctx, a.db, sqlstore.SQLite)
+	if err != nil {
+		return nil, err
+	}
+	if c.ownFake() {
+		if a.fake, err = openFake(filepath.Join(c.data, "kms.json")); err != nil {
+			return nil, err
+		}
+	}
+	keys, err := keyring(ctx, c, a.fake)
+	if err != nil {
+		return nil, err
+	}
+	a.keeper, err = byok.New(service, keys, store, store, &byok.Options{
+		MaxAge: c.maxAge,
+		// Accepts the short key policy of the README, with a warning. A platform
+		// that can tell its customers which policy to use leaves this out.
+		AllowUnboundPolicy: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if a.handler, err = a.routes(ctx); err != nil {
+		return nil, err
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	a.stop = stop
+	a.work.Go(func() { _ = a.keeper.Run(background) }) // ends with background, by design
+	return a, nil
+}
+
+// openDB opens the file that all servers on this data share.
+func openDB(ctx context.Context, file string) (*sql.DB, error) {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	// A server that holds the write lock makes others wait, not fail.
+	dsn := url.URL{Scheme: "file", OmitHost: true, Path: file, RawQuery: "_pragma=busy_timeout(10000)&_pragma=synchronous(full)"}
+	db, err := sql.Open("sqlite3", dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(16)
+	if _, err := db.ExecContext(ctx, recordsTable); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", file, err), db.Close())
+	}
+	return db, nil
+}
+
+// routes mounts the control plane (byokhttp) beside the platform's own data API,
+// both behind one Authenticator.
+func (a *app) routes(ctx context.Context) (http.Handler, error) {
+	lookup, err := a.tokens(ctx)
+	if err != nil {
+		return nil, err
+	}
+	auth, err := byokhttp.LimitFailures(byokhttp.Bearer(lookup), a.config.limits.FailedAuth)
+	if err != nil {
+		return nil, err
+	}
+	api, err := byokhttp.New(a.keeper, auth, &byokhttp.Options{Limits: a.config.limits})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/api/v1/byok/", http.StripPrefix("/api/v1/byok", api))
+	(&records{db: a.db, keeper: a.keeper, auth: auth}).mount(mux)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("ok\n")) // of the process; a tenant's key is at /api/v1/byok/health
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { byokhttp.Error(w, r, errNoEndpoint) })
+	return strict(mux), nil
+}
+
+var errNoEndpoint = &byokhttp.Problem{Status: http.StatusNotFound, Code: "BYOK_014", Detail: "There is no such endpoint."}
+
+// strict answers paths that are not in their one plain spelling with 404, where
+// ServeMux would redirect (threat K6), and panics with 500.
+func strict(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawPath != "" || path.Clean(r.URL.Path) != r.URL.Path {
+			byokhttp.Error(w, r, errNoEndpoint)
+			return
+		}
+		defer func() {
+			if v := recover(); v != nil {
+				if v == http.ErrAbortHandler {
+					panic(v)
+				}
+				logPanic(r, v)
+				byokhttp.Error(w, r, byok.ErrInternal)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// close ends the Keeper, which wipes its keys, before the database under it.
+func (a *app) close() {
+	if a.stop != nil {
+		a.stop()
+	}
+	if a.keeper != nil {
+		_ = a.keeper.Close() // always nil
+	}
+	a.work.Wait()
+	if a.db != nil {
+		_ = a.db.Close() // everything answered was durable before
+	}
+}

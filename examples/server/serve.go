@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+)
+
+// drain is how long requests that are under way get after SIGTERM.
+const drain = 10 * time.Second
+
+// httpServer has all four timeouts: without any one of them a client that sends
+// or reads slowly keeps a connection for ever (threats K8 to K10).
+func httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       60 * time.Second, // a 10 MiB upload
+		WriteTimeout:      90 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn),
+	}
+}
+
+// serve listens until ctx is done, then lets requests finish.
+func (a *app) serve(ctx context.Context, out io.Writer) error {
+	listen := func(addr string) (net.Listener, error) { return new(net.ListenConfig).Listen(ctx, "tcp", addr) }
+	apiListener, err := listen(a.config.addr)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 2)
+	start := func(s *http.Server, l net.Listener) {
+		go func() {
+			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		}()
+	}
+	kms := &http.Server{}
+	kmsURL := a.config.kmsEndpoint
+	if a.fake != nil && a.config.kmsAddr != "off" {
+		l, err := listen(a.config.kmsAddr)
+		if err != nil {
+			return errors.Join(err, apiListener.Close())
+		}
+		kms, kmsURL = httpServer(a.fake.Handler()), "http://"+l.Addr().String()
+		start(kms, l)
+	}
+	api := httpServer(a.handler)
+	start(api, apiListener)
+	a.banner(out, "http://"+apiListener.Addr().String(), kmsURL)
+
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+	}
+	fmt.Fprintln(out, "stopping")
+	// Without ctx, which is done. The KMS goes last: requests under way need it.
+	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+	defer cancel()
+	for _, s := range []*http.Server{api, kms} {
+		if serr := s.Shutdown(dctx); serr != nil {
+			err = errors.Join(err, serr, s.Close())
+		}
+	}
+	return err
+}
+
+func logPanic(r *http.Request, v any) {
+	slog.ErrorContext(r.Context(), "panic", "type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+}
