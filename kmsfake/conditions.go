@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // condition is one line of a Condition element: operator, key, values.
@@ -204,7 +205,11 @@ func glob(s, pattern string) bool {
 		case j < len(pattern) && pattern[j] == '*':
 			star, mark = j, i
 			j++
-		case j < len(pattern) && (pattern[j] == '?' || pattern[j] == s[i]):
+		case j < len(pattern) && pattern[j] == '?':
+			_, size := utf8.DecodeRuneInString(s[i:])
+			i += size
+			j++
+		case j < len(pattern) && pattern[j] == s[i]:
 			i++
 			j++
 		case star >= 0:

@@ -76,7 +76,7 @@ func TestOutage(t *testing.T) {
 	// On the wire the connection ends, and the log is the same.
 	restore := f.fake.Outage()
 	defer restore()
-	_, err = sdkClient(t, f.fake, customer, "x").ListKeys(context.Background(), nil)
+	_, err = sdkClient(t, f.fake, customer, testSecret).ListKeys(context.Background(), nil)
 	if !errors.As(err, &send) {
 		t.Errorf("on the wire: %v", err)
 	}
@@ -172,7 +172,7 @@ func TestTamper(t *testing.T) {
 		}
 	})
 	ctx := context.Background()
-	for _, c := range []API{f.c, sdkClient(t, f.fake, customer, "x")} {
+	for _, c := range []API{f.c, sdkClient(t, f.fake, customer, testSecret)} {
 		gen, err := c.GenerateDataKey(ctx, &kms.GenerateDataKeyInput{KeyId: aws.String(f.key.ID()), KeySpec: types.DataKeySpecAes256})
 		if err != nil || len(gen.Plaintext) != 5 {
 			t.Errorf("%T: %v, %v", c, gen, err)

@@ -100,6 +100,7 @@ func TestConditions(t *testing.T) {
 		{`{"StringLike":{"k":"a?c*"}}`, []string{"abcdef"}, true},
 		{`{"StringLike":{"k":"a?c*"}}`, []string{"ac"}, false},
 		{`{"StringLike":{"k":"*a*b"}}`, []string{"xaxxaxb"}, true},
+		{`{"StringLike":{"k":"t?nant-*"}}`, []string{"tänant-ö"}, true},
 		{`{"StringLike":{"k":""}}`, []string{""}, true},
 		{`{"StringNotLike":{"k":"a*"}}`, []string{"b"}, true},
 		{`{"StringNotLike":{"k":"a*"}}`, []string{"ab"}, false},

@@ -21,6 +21,9 @@ import (
 	"github.com/aws/smithy-go"
 )
 
+// testSecret is as long as AWS's: FIPS mode does not sign with short ones.
+const testSecret = "any secret will do, of forty characters"
+
 // sdkClient is the real SDK client, on the fake's wire protocol, without retries.
 func sdkClient(t testing.TB, fake *KMS, accessKeyID, secret string) *kms.Client {
 	t.Helper()
@@ -188,7 +191,7 @@ func TestClientEqualsSDKClient(t *testing.T) {
 	inProcess := New(&Options{TB: t})
 	onWire := New(&Options{TB: t})
 	a := story(t, inProcess, inProcess.Client(customer))
-	b := story(t, onWire, sdkClient(t, onWire, customer, "anything"))
+	b := story(t, onWire, sdkClient(t, onWire, customer, testSecret))
 	if len(a) != len(b) || len(a) < 45 {
 		t.Fatalf("%d and %d answers", len(a), len(b))
 	}
@@ -228,7 +231,7 @@ func TestErrorLayers(t *testing.T) {
 	fake := New(&Options{TB: t})
 	key := fake.Account(customer).CreateKey("")
 	key.Disable()
-	wire, local := sdkClient(t, fake, customer, "anything"), fake.Client(customer)
+	wire, local := sdkClient(t, fake, customer, testSecret), fake.Client(customer)
 	canceled, cancel := context.WithCancel(context.Background())
 	cancel()
 	slow := func() func() {
@@ -421,9 +424,9 @@ func TestAccessKeys(t *testing.T) {
 		return calls[len(calls)-1].Principal, nil
 	}
 	for _, tc := range []struct{ id, secret, want, code string }{
-		{customer, "anything", "arn:aws:iam::" + customer + ":root", ""},
-		{"AKIAUNKNOWN", "anything", "arn:aws:iam::000000000000:root", ""},
-		{"AKIAPLAIN", "anything", role, ""},
+		{customer, testSecret, "arn:aws:iam::" + customer + ":root", ""},
+		{"AKIAUNKNOWN", testSecret, "arn:aws:iam::000000000000:root", ""},
+		{"AKIAPLAIN", testSecret, role, ""},
 		{"AKIASIGNED", secret, appRole, ""},
 		{"AKIASIGNED", secret + "x", "", "InvalidSignatureException"},
 	} {
@@ -442,7 +445,7 @@ func TestAccessKeys(t *testing.T) {
 	wantCode(t, err, "InvalidSignatureException")
 
 	key := fake.Account(customer).Region("eu-west-1").CreateKey("")
-	out, err := sdkClient(t, fake, customer, "x").ListKeys(ctx, nil, func(o *kms.Options) { o.Region = "eu-west-1" })
+	out, err := sdkClient(t, fake, customer, testSecret).ListKeys(ctx, nil, func(o *kms.Options) { o.Region = "eu-west-1" })
 	if err != nil || len(out.Keys) != 1 || *out.Keys[0].KeyArn != key.ARN() {
 		t.Errorf("%+v, %v", out, err)
 	}
