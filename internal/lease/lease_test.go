@@ -1,0 +1,201 @@
+package lease
+
+import (
+	"testing"
+	"time"
+)
+
+const maxAge = time.Minute
+
+// at makes an instant at which both clocks agree.
+func at(d time.Duration) Time {
+	return Time{Mono: d, Wall: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).Add(d)}
+}
+
+func proved(t *testing.T, k *Key, now Time) Proof {
+	t.Helper()
+	c := k.Begin(Unwrap, now)
+	if !k.Succeed(c) {
+		t.Fatal("a success does not count")
+	}
+	p, ok := k.Prove(c, now, maxAge, 0.5)
+	if !ok {
+		t.Fatal("no proof")
+	}
+	return p
+}
+
+func check(t *testing.T, what string, k *Key, p Proof, now Time, want State) {
+	t.Helper()
+	if got := k.Check(p, now, maxAge); got != want {
+		t.Errorf("%s: state %d, want %d", what, got, want)
+	}
+}
+
+func TestI2_AgeEndsALease(t *testing.T) {
+	var k Key
+	p := proved(t, &k, at(0))
+	check(t, "new", &k, p, at(0), Active)
+	check(t, "before half", &k, p, at(29*time.Second), Active)
+	check(t, "at half", &k, p, at(30*time.Second), Refresh)
+	check(t, "last moment", &k, p, at(maxAge-1), Refresh)
+	check(t, "MaxAge", &k, p, at(maxAge), Expired)
+	check(t, "later", &k, p, at(time.Hour), Expired)
+	check(t, "zero proof", &k, Proof{}, at(0), Expired)
+	check(t, "zero proof of a zero time", &k, Proof{}, Time{}, Expired)
+}
+
+// The time of a proof is that of the question, and of the Store read before it.
+func TestE4_ProofIsDatedAtIssue(t *testing.T) {
+	var k Key
+	c := k.Begin(Unwrap, at(10*time.Second))
+	k.Succeed(c) // however late
+	p, _ := k.Prove(c, at(5*time.Second), maxAge, 0)
+	check(t, "counts from the read", &k, p, at(65*time.Second), Expired)
+	check(t, "one tick before", &k, p, at(65*time.Second-1), Refresh)
+	p, _ = k.Prove(c, at(12*time.Second), maxAge, 0)
+	check(t, "counts from the issue", &k, p, at(70*time.Second), Expired)
+}
+
+func TestF_Clocks(t *testing.T) {
+	var k Key
+	now := at(time.Hour)
+	p := proved(t, &k, now)
+	both := func(mono, wall time.Duration) Time { return Time{Mono: now.Mono + mono, Wall: now.Wall.Add(wall)} }
+	for _, c := range []struct {
+		name       string
+		mono, wall time.Duration
+		want       State
+	}{
+		{"agree", time.Second, time.Second, Active},
+		{"F1 wall set back", time.Second, -time.Hour, Expired},
+		{"F1 wall stands still", 3 * time.Second, 0, Expired},
+		{"F2 wall set forward", time.Second, time.Hour, Expired},
+		{"F3 suspended machine", 0, 2 * time.Hour, Expired},
+		{"F5 slewed within the skew", 40 * time.Second, 38 * time.Second, Refresh},
+		{"F5 slewed forward", 29 * time.Second, 29*time.Second + 900*time.Millisecond, Active},
+		{"beyond the skew", 40 * time.Second, 38*time.Second - 1, Expired},
+		{"F4 monotonic of another process", -time.Second, time.Second, Expired},
+		{"both back", -time.Second, -time.Second, Expired},
+		{"F7 far future", 1<<63 - 1 - time.Hour, 200 * 365 * 24 * time.Hour, Expired},
+	} {
+		check(t, c.name, &k, p, both(c.mono, c.wall), c.want)
+	}
+	check(t, "F7 year 9999", &k, p, Time{Mono: now.Mono, Wall: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, Expired)
+	check(t, "F7 zero wall", &k, p, Time{Mono: now.Mono}, Expired)
+}
+
+func TestI1_DenialEndsAllProofs(t *testing.T) {
+	var k Key
+	p := proved(t, &k, at(0))
+	early := k.Begin(Unwrap, at(time.Second)) // E5: asked before, answered after
+	c := k.Begin(Generate, at(2*time.Second))
+	k.Deny(c, at(3*time.Second))
+	check(t, "denied", &k, p, at(3*time.Second), Denied)
+	if k.Succeed(early) {
+		t.Error("a success that was begun before the denial counts")
+	}
+	if _, ok := k.Prove(early, at(time.Second), maxAge, 0); ok {
+		t.Error("... and proves")
+	}
+	// GenerateDataKey was denied: it must succeed, and a Decrypt.
+	d := k.Begin(Unwrap, at(5*time.Second))
+	if !k.Succeed(d) || !k.Denied() || k.Missing() != Generate {
+		t.Errorf("after a Decrypt: denied %v, missing %b", k.Denied(), k.Missing())
+	}
+	if _, ok := k.Prove(d, d.at, maxAge, 0); ok {
+		t.Error("a success while another operation is denied grants a lease")
+	}
+	k.Succeed(k.Begin(Generate, at(6*time.Second)))
+	if k.Denied() {
+		t.Error("still denied after every operation has succeeded")
+	}
+	check(t, "the proof from before", &k, p, at(6*time.Second), Expired)
+	if p, ok := k.Prove(d, d.at, maxAge, 0); !ok {
+		t.Error("the Decrypt after the denial proves nothing")
+	} else {
+		check(t, "the proof from after", &k, p, at(6*time.Second), Active)
+	}
+}
+
+func TestDeniedBackoff(t *testing.T) {
+	var k Key
+	now := time.Duration(0)
+	k.Deny(k.Begin(Unwrap, at(now)), at(now))
+	for _, step := range []int{1, 2, 4, 8, 16, 30, 30} {
+		wait := time.Duration(step) * time.Second
+		if k.Ask(at(now + wait - 1)) {
+			t.Fatalf("asked before %v", wait)
+		}
+		now += wait
+		if !k.Ask(at(now)) {
+			t.Fatalf("may not ask after %v", wait)
+		}
+		if k.Ask(at(now)) {
+			t.Fatal("the step was given twice")
+		}
+		k.Deny(k.Begin(Unwrap, at(now)), at(now))
+	}
+	// Answers that were under way together are one step.
+	a, b := k.Begin(Unwrap, at(now)), k.Begin(Unwrap, at(now))
+	k = Key{}
+	k.Deny(a, at(now))
+	k.Deny(b, at(now))
+	if !k.Ask(at(now + time.Second)) {
+		t.Error("two answers at once made two steps")
+	}
+	k.Hint(at(now))
+	if !k.Ask(at(now)) {
+		t.Error("a hint does not let the next operation ask")
+	}
+}
+
+func TestI4_OutageChangesNoLease(t *testing.T) {
+	var k Key
+	p := proved(t, &k, at(0))
+	for range 100 {
+		k.Fail(at(40 * time.Second))
+	}
+	check(t, "renewal waits", &k, p, at(44*time.Second), Active)
+	check(t, "renewal again", &k, p, at(45*time.Second), Refresh)
+	check(t, "end", &k, p, at(maxAge), Expired)
+	k.Deny(k.Begin(Unwrap, at(0)), at(0))
+	k.Fail(at(0))
+	if !k.Denied() {
+		t.Error("an outage ended a denial")
+	}
+}
+
+func TestE6_OlderProofIsNotNewer(t *testing.T) {
+	var k Key
+	a, b := k.Begin(Unwrap, at(1)), k.Begin(Unwrap, at(2))
+	k.Succeed(b)
+	k.Succeed(a)
+	pa, _ := k.Prove(a, a.at, maxAge, 0)
+	pb, _ := k.Prove(b, b.at, maxAge, 0)
+	if pa.Newer(pb) || !pb.Newer(pa) || pa.Newer(pa) || !pa.Newer(Proof{}) {
+		t.Error("order of proofs")
+	}
+}
+
+func TestEncryptProvesNothing(t *testing.T) {
+	var k Key
+	c := k.Begin(Wrap, at(0))
+	k.Succeed(c)
+	if _, ok := k.Prove(c, c.at, maxAge, 0); ok {
+		t.Error("an Encrypt proved a data key")
+	}
+}
+
+func TestSystemClockHasBothClocks(t *testing.T) {
+	c := System()
+	a := c.Now()
+	time.Sleep(time.Millisecond)
+	b := c.Now()
+	if b.Mono <= a.Mono || !b.Wall.After(a.Wall) {
+		t.Error("time stands still")
+	}
+	if a.Wall != a.Wall.Round(0) {
+		t.Error("the wall clock carries a monotonic reading, so Sub would ignore the wall")
+	}
+}
