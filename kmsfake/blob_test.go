@@ -83,6 +83,30 @@ func TestEveryBitFlipIsRefused(t *testing.T) {
 
 func second(_ string, err error) error { return err }
 
+// The header is authenticated twice: by its tag, and as data of the ciphertext.
+// Whoever could make tags still could not move a ciphertext to another key.
+func TestCiphertextIsBoundToItsHeader(t *testing.T) {
+	f := newFixture(t, nil)
+	k := f.fake.st.Keys[f.key.ARN()]
+	h, err := parseBlob(f.fake.st.Secret, f.blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.open(k.current(), nil); err != nil {
+		t.Fatal(err)
+	}
+	forged := bytes.Clone(f.blob)
+	forged[len(blobMagic)] ^= 1 // another account
+	end := len(h.raw) - blobTag
+	copy(forged[end:], headerTag(f.fake.st.Secret, forged[:end]))
+	if h, err = parseBlob(f.fake.st.Secret, forged); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.open(k.current(), nil); err == nil {
+		t.Error("a ciphertext opens under a header of another account")
+	}
+}
+
 // A context opens only as it was, pair by pair and length by length.
 func TestContextIsBound(t *testing.T) {
 	contexts := []map[string]string{
@@ -197,6 +221,15 @@ func TestStrangersLearnNothing(t *testing.T) {
 				t.Errorf("%s, %s: %q, where others say %q", op, name, text, seen[op])
 			}
 		}
+	}
+	// An alias of theirs does not tell which key is behind it.
+	owner := fake.Client(customer)
+	if _, err := owner.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: aws.String("alias/theirs"), TargetKeyId: aws.String(removed.ID())}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(aliasARN(DefaultRegion, customer, "alias/theirs"))})
+	if code(err) != "AccessDeniedException" || strings.Contains(err.Error(), removed.ID()) {
+		t.Error(err)
 	}
 	// And without a key id: a removed policy and a deleted key.
 	in := &kms.DecryptInput{CiphertextBlob: enc.CiphertextBlob}

@@ -108,6 +108,93 @@ func TestAliases(t *testing.T) {
 	}
 }
 
+// An alias operation needs permission on the alias, which only the account's IAM
+// can give, and on each key that it touches.
+func TestAliasPermissions(t *testing.T) {
+	ctx, name := context.Background(), aws.String("alias/a")
+	try := func(resources, op string) error {
+		fake := New(&Options{TB: t, StrictIAM: true})
+		account := fake.Account(customer)
+		one, two := account.CreateKey(""), account.CreateKey("")
+		account.PutIdentityPolicy(appRole, `{"Statement":{"Effect":"Allow","Action":"kms:*","Resource":[`+
+			strings.NewReplacer("ONE", one.ARN(), "TWO", two.ARN(), "ALIAS", aliasARN(DefaultRegion, customer, "alias/a")).Replace(resources)+`]}}`)
+		c := fake.Client(appRole)
+		if op == "CreateAlias" {
+			_, err := c.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: name, TargetKeyId: aws.String(one.ID())})
+			return err
+		}
+		if _, err := fake.Client(customer).CreateAlias(ctx, &kms.CreateAliasInput{AliasName: name, TargetKeyId: aws.String(one.ID())}); err != nil {
+			t.Fatal(err)
+		}
+		if op == "DeleteAlias" {
+			_, err := c.DeleteAlias(ctx, &kms.DeleteAliasInput{AliasName: name})
+			return err
+		}
+		_, err := c.UpdateAlias(ctx, &kms.UpdateAliasInput{AliasName: name, TargetKeyId: aws.String(two.ID())})
+		return err
+	}
+	const denied = "AccessDeniedException"
+	for _, tc := range []struct{ op, resources, code string }{
+		{"CreateAlias", `"ONE","ALIAS"`, ""}, {"CreateAlias", `"ONE"`, denied}, {"CreateAlias", `"ALIAS"`, denied},
+		{"DeleteAlias", `"ONE","ALIAS"`, ""}, {"DeleteAlias", `"ONE"`, denied}, {"DeleteAlias", `"ALIAS"`, denied},
+		{"UpdateAlias", `"ONE","TWO","ALIAS"`, ""}, {"UpdateAlias", `"TWO","ALIAS"`, denied},
+		{"UpdateAlias", `"ONE","ALIAS"`, denied}, {"UpdateAlias", `"ONE","TWO"`, denied},
+	} {
+		if err := try(tc.resources, tc.op); code(err) != tc.code {
+			t.Errorf("%s with permission on %s: %v", tc.op, tc.resources, err)
+		}
+	}
+}
+
+// What the control plane answers is what the key then is.
+func TestLifeCycle(t *testing.T) {
+	f := newFixture(t, nil)
+	ctx, id := context.Background(), aws.String(f.key.ID())
+	state := func() types.KeyState {
+		out, err := f.c.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := out.KeyMetadata
+		if m.Enabled != (m.KeyState == types.KeyStateEnabled) || (m.DeletionDate != nil) != (m.KeyState == types.KeyStatePendingDeletion) {
+			t.Errorf("%+v", m)
+		}
+		return m.KeyState
+	}
+	for _, step := range []struct {
+		op   string
+		want types.KeyState
+	}{
+		{"DisableKey", types.KeyStateDisabled}, {"DisableKey", types.KeyStateDisabled}, {"EnableKey", types.KeyStateEnabled},
+		{"ScheduleKeyDeletion", types.KeyStatePendingDeletion}, {"CancelKeyDeletion", types.KeyStateDisabled},
+		{"ScheduleKeyDeletion", types.KeyStatePendingDeletion}, {"CancelKeyDeletion", types.KeyStateDisabled}, {"EnableKey", types.KeyStateEnabled},
+	} {
+		if err := attempt(f.fake, f.key, customer, step.op, nil); err != nil {
+			t.Fatal(step.op, err)
+		}
+		if got := state(); got != step.want || f.key.State() != got {
+			t.Errorf("after %s the key is %s", step.op, got)
+		}
+	}
+	f.key.ScheduleDeletion(1)
+	f.key.CancelDeletion()
+	if got := state(); got != types.KeyStateDisabled {
+		t.Errorf("after Key.CancelDeletion the key is %s", got)
+	}
+	// Nobody can lock himself out by mistake; on purpose he can.
+	lockout := &kms.PutKeyPolicyInput{KeyId: id, Policy: aws.String(defaultPolicy(DefaultRegion, vendor))}
+	_, err := f.c.PutKeyPolicy(ctx, lockout)
+	wantCode(t, err, "MalformedPolicyDocumentException")
+	lockout.BypassPolicyLockoutSafetyCheck = true
+	if _, err := f.c.PutKeyPolicy(ctx, lockout); err != nil {
+		t.Error(err)
+	}
+	_, err = f.c.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: id})
+	wantCode(t, err, "AccessDeniedException")
+	_, err = f.c.GetKeyPolicy(ctx, &kms.GetKeyPolicyInput{KeyId: id, PolicyName: aws.String("other")})
+	wantCode(t, err, "AccessDeniedException")
+}
+
 // Pages are whole, in order, without repetition, and survive changes.
 func TestPagination(t *testing.T) {
 	fake := New(&Options{TB: t})
