@@ -28,6 +28,7 @@ func (m *MemAudit) Record(ctx context.Context, e Event) error {
 		return err
 	}
 	e = e.clone()
+	e.Time = e.Time.Round(0).UTC() // without a monotonic reading, as every other sink returns it
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, known := m.ids[e.ID]; known {
