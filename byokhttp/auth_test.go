@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -79,7 +80,7 @@ func TestAuthenticatorErrors(t *testing.T) {
 		{Identity{Tenant: "acme"}, &Problem{Status: 403, Code: "BYOK_015"}, 403, "BYOK_015"},
 	} {
 		h, err := newHandler(func(string) tenant { return &fakeTenant{} }, byok.DefaultWaiver,
-			AuthenticatorFunc(func(*http.Request) (Identity, error) { return c.id, c.err }), nil)
+			AuthenticatorFunc(func(*http.Request) (Identity, error) { return c.id, c.err }), &Options{Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

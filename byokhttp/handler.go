@@ -157,7 +157,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		return
 	}
-	p := problemOf(err)
+	p := ProblemOf(err)
 	if p.Status >= 500 {
 		// err may quote a database or KMS. It is for the operator's log only.
 		h.log.LogAttrs(r.Context(), slog.LevelError, "byokhttp: request failed", slog.String("method", r.Method),

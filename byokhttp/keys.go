@@ -46,6 +46,17 @@ func newKeyStatus(s byok.KeyStatus) keyStatus {
 	}
 }
 
+// tookEffect splits byok.ErrNotAudited from the errors that mean "nothing
+// happened": with it a command did take effect, and only its event waits for the
+// audit sink. That is answered as a success with "audited": false, since what
+// the customer must know above all is, say, that access has stopped.
+func tookEffect(err error) (audited *bool, failed error) {
+	if errors.Is(err, byok.ErrNotAudited) {
+		return new(bool), nil
+	}
+	return nil, err
+}
+
 // stamp is RFC 3339 in UTC, and nil for the zero time.
 func stamp(t time.Time) *string {
 	if t.IsZero() {
@@ -102,10 +113,13 @@ func (h *handler) registerKey(c *call) (int, any, error) {
 		Key:   byok.KeyID{Provider: h.provider, ID: arn},
 		Alias: alias, Description: description, AbandonExistingData: abandon,
 	})
+	audited, err := tookEffect(err)
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusCreated, newKeyStatus(s), nil
+	body := newKeyStatus(s)
+	body.Audited = audited
+	return http.StatusCreated, body, nil
 }
 
 func (h *handler) getKey(c *call) (int, any, error) {
@@ -122,10 +136,6 @@ const revokeTime = 30 * time.Second
 // deleteKey is the emergency brake. It can be pulled again at any time: only a
 // removal that removes something needs, and uses up, the budget; if the status
 // cannot be read, the brake goes first. A client that hangs up does not stop it.
-//
-// A removal that took effect without its audit event (byok.ErrNotAudited) is
-// answered with 200 and "audited": false, for what the customer must know is
-// that access has stopped. Asking again is safe.
 func (h *handler) deleteKey(c *call) (int, any, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context()), revokeTime)
 	defer cancel()
@@ -138,8 +148,8 @@ func (h *handler) deleteKey(c *call) (int, any, error) {
 		}
 	}
 	s, err := c.tenant.Revoke(ctx, "removed through the API")
-	unaudited := errors.Is(err, byok.ErrNotAudited)
-	if err != nil && !unaudited {
+	audited, err := tookEffect(err)
+	if err != nil {
 		return 0, nil, err
 	}
 	if changes {
@@ -152,9 +162,7 @@ func (h *handler) deleteKey(c *call) (int, any, error) {
 		s.Tenant, s.Status = c.id.Tenant, byok.StatusRevoked
 	}
 	body := newKeyStatus(s)
-	if unaudited {
-		body.Audited = new(bool)
-	}
+	body.Audited = audited
 	return http.StatusOK, body, nil
 }
 
@@ -168,6 +176,7 @@ type rotation struct {
 	StartedAt          *string `json:"started_at"`
 	CompletedAt        *string `json:"completed_at"`
 	Reason             string  `json:"reason"`
+	Audited            *bool   `json:"audited,omitempty"` // see tookEffect
 }
 
 func (h *handler) rotate(c *call) (int, any, error) {
@@ -194,6 +203,7 @@ func (h *handler) rotate(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	res, err := c.tenant.Rotate(c.Context(), byok.Rotation{Type: kind, Reason: reason})
+	audited, err := tookEffect(err)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -206,5 +216,6 @@ func (h *handler) rotate(c *call) (int, any, error) {
 		StartedAt:          stamp(res.StartedAt),
 		CompletedAt:        stamp(res.CompletedAt),
 		Reason:             res.Reason,
+		Audited:            audited,
 	}, nil
 }

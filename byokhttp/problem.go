@@ -54,7 +54,7 @@ var answers = map[string]Problem{
 	"BYOK_010": {Status: 403, Title: "The key is removed or suspended", Detail: "The organization removed its key, or the platform suspended the organization."},
 	"BYOK_011": {Status: 403, Title: "The key policy is not bound to the organization", Detail: "The CMK's policy would let this service in on behalf of other organizations too. Require kms:EncryptionContext:tenant_id and kms:EncryptionContext:service in its condition."},
 	"BYOK_012": {Status: 503, Title: "Temporarily unavailable", Detail: "The service cannot read or write its own records now. Nothing was returned. Try again later.", retryAfter: 5 * time.Second},
-	"BYOK_013": {Status: 503, Title: "Took effect, not audited yet", Detail: "Access has been stopped, but the audit log does not have the event yet; it will get it by itself.", retryAfter: 5 * time.Second},
+	"BYOK_013": {Status: 503, Title: "Took effect, not audited yet", Detail: "The change has taken effect, but the audit log does not have its event yet; it will get it by itself.", retryAfter: 5 * time.Second},
 	"BYOK_014": {Status: 400, Title: "Bad request", Detail: "A value of the request is not acceptable."},
 	"BYOK_015": {Status: 403, Title: "Forbidden", Detail: "The credentials do not allow this operation."},
 	"BYOK_016": {Status: 401, Title: "Not authenticated", Detail: "Valid credentials are required.", challenge: `Bearer realm="byok"`},
@@ -67,10 +67,12 @@ var answers = map[string]Problem{
 // so log err where you call it. A nil err is answered as an internal error.
 func Error(w http.ResponseWriter, r *http.Request, err error) {
 	setHeaders(w)
-	problemOf(err).write(w)
+	ProblemOf(err).write(w)
 }
 
-func problemOf(err error) *Problem {
+// ProblemOf returns what [Error] answers for err: its Status tells what is worth
+// a log line.
+func ProblemOf(err error) *Problem {
 	var own *Problem
 	if errors.As(err, &own) {
 		return own.complete()

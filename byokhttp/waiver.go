@@ -44,6 +44,7 @@ type acknowledgement struct {
 	AcknowledgedBy string  `json:"acknowledged_by"`
 	WaiverVersion  string  `json:"waiver_version"`
 	WaiverSHA256   string  `json:"waiver_sha256"`
+	Audited        *bool   `json:"audited,omitempty"` // see tookEffect
 }
 
 func (h *handler) acknowledge(c *call) (int, any, error) {
@@ -77,6 +78,7 @@ func (h *handler) acknowledge(c *call) (int, any, error) {
 	s, err := c.tenant.AcknowledgeWaiver(c.Context(), byok.Acknowledgement{
 		DataLossRisk: true, KeyManagement: true, NoLiability: true, Version: version,
 	})
+	audited, err := tookEffect(err)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -87,6 +89,7 @@ func (h *handler) acknowledge(c *call) (int, any, error) {
 		AcknowledgedBy: s.AcknowledgedBy,
 		WaiverVersion:  s.AcknowledgedVersion,
 		WaiverSHA256:   s.AcknowledgedSHA256,
+		Audited:        audited,
 	}, nil
 }
 

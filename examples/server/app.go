@@ -121,7 +121,9 @@ func (a *app) routes(ctx context.Context) (http.Handler, error) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte("ok\n")) // of the process; a tenant's key is at /api/v1/byok/health
 	})
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { byokhttp.Error(w, r, errNoEndpoint) })
+	unknown := func(w http.ResponseWriter, r *http.Request) { byokhttp.Error(w, r, errNoEndpoint) }
+	mux.HandleFunc("/", unknown)
+	mux.HandleFunc("/api/v1/byok", unknown) // which ServeMux would redirect
 	return strict(mux), nil
 }
 

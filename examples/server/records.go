@@ -89,7 +89,7 @@ func (s *records) handle(scope string, f func(http.ResponseWriter, *http.Request
 		if err == nil {
 			return
 		}
-		if byok.Code(err) == "BYOK_007" && !errors.As(err, new(*byokhttp.Problem)) {
+		if byokhttp.ProblemOf(err).Status >= 500 { // the client is told nothing of err
 			slog.ErrorContext(r.Context(), "records: request failed", "method", r.Method, "error", err)
 		}
 		byokhttp.Error(w, r, err)
