@@ -26,7 +26,7 @@ func (t *Tenant) AcknowledgeWaiver(ctx context.Context, a Acknowledgement) (Waiv
 		return WaiverStatus{}, err
 	}
 	defer done()
-	event := Event{Op: OpWaiver, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Scope: Scope{Tenant: t.id}}
+	event := t.k.stamp(Event{Op: OpWaiver, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Scope: Scope{Tenant: t.id}})
 	s, err := c.acknowledge(ctx, a, event)
 	if err == errUnchanged {
 		_, err = t.k.conclude(ctx, event, nil)
@@ -49,7 +49,7 @@ func (t *tenantCache) acknowledge(ctx context.Context, a Acknowledgement, event 
 			unchanged = s
 			return change{}, errUnchanged
 		}
-		now := t.k.stamp(event)
+		now := event
 		now.Reason, now.Key = "waiver "+t.k.waiver.Version+" sha256 "+t.k.waiverHash, s.Key
 		s.Acks++
 		s.Ack = &ack{Version: t.k.waiver.Version, SHA256: t.k.waiverHash, Actor: now.Actor, At: now.Time,

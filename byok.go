@@ -227,7 +227,7 @@ func (k *Keeper) deliverAll(ctx context.Context) {
 	defer cancel()
 	for tenant, err := range k.Tenants(ctx) {
 		if err == nil {
-			_, err = k.cache(tenant).flush(ctx)
+			err = k.cache(tenant).flush(ctx)
 		}
 		if err != nil {
 			k.log.WarnContext(ctx, "byok: undelivered events are left for later", "error", err.Error())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -11,6 +12,9 @@ import (
 // changed the same tenant. Only control-plane commands and the creation of data
 // keys meet here, so a handful in a row is already a crowd.
 const changeTries = 50
+
+// tookPatience bounds the search for the truth about a write.
+const tookPatience = 5 * time.Second
 
 // maxRecent is how many events a state remembers.
 const maxRecent = 8
@@ -35,8 +39,14 @@ type change struct {
 // are in the outbox, and delivered before the tenant's next change.
 func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.Context, s *state) (change, error)) (*state, error) {
 	for range changeTries {
-		box, err := t.flush(ctx)
-		if err != nil && (!stop || !errors.Is(err, ErrAudit)) {
+		box, err := t.readOutbox(ctx)
+		if err != nil {
+			return nil, err
+		}
+		pending := box.Events
+		if err := t.k.recordAll(ctx, pending); err == nil {
+			pending = nil
+		} else if !stop {
 			return nil, err
 		}
 		old, err := t.readState(ctx)
@@ -53,7 +63,7 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 			s.Recent = append(s.Recent, e.ID)
 		}
 		s.Recent = s.Recent[max(0, len(s.Recent)-maxRecent):]
-		next := &outbox{V: layoutVersion, Events: append(append([]Event(nil), box.Events...), ch.events...)}
+		next := &outbox{V: layoutVersion, Events: append(pending[:len(pending):len(pending)], ch.events...), revision: box.revision + 1}
 		if len(next.Events) > maxPending {
 			return nil, fmt.Errorf("%w: too many events wait for it", ErrAudit)
 		}
@@ -76,59 +86,73 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 		if err := t.see(s); err != nil && !errors.Is(err, errRolledBack) {
 			return nil, err // an even newer state has been seen meanwhile: that is fine
 		}
-		if _, err := t.flush(context.WithoutCancel(ctx)); err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		if err := t.k.recordAll(ctx, next.Events); err != nil {
 			return s, fmt.Errorf("%w: %w", ErrNotAudited, err)
 		}
+		_ = t.empty(ctx, next) // if that fails they are delivered again, and the sink knows them
 		return s, nil
 	}
 	return nil, fmt.Errorf("%w: the tenant is being changed all the time", ErrStore)
 }
 
-// took finds out whether a write whose answer was lost took place.
+// took finds out whether a write whose answer was lost took place. As long as
+// the Store does not tell, it asks again, for a few seconds. False can then still be
+// wrong: the caller's event has the same ID as the one that may be in the
+// outbox, so that the sink keeps one of them.
 func (t *tenantCache) took(ctx context.Context, event string) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	ctx, cancel := t.k.detach(ctx, tookPatience)
 	defer cancel()
-	s, err := t.readState(ctx)
-	if err != nil {
-		return false
-	}
-	for _, id := range s.Recent {
-		if id == event {
-			return true
+	for pause := 10 * time.Millisecond; ; pause *= 2 {
+		if s, err := t.readState(ctx); err == nil {
+			return slices.Contains(s.Recent, event)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return false
 		}
 	}
-	return false
 }
 
-// flush delivers the events in the tenant's outbox and empties it. It returns
-// what is left in there, also beside an error; ErrAudit means that the sink failed.
-func (t *tenantCache) flush(ctx context.Context) (*outbox, error) {
-	for range changeTries {
-		box := &outbox{V: layoutVersion}
-		rev, err := t.k.getJSON(ctx, refOutbox(t.tenant), box)
-		if err != nil && err != ErrNotFound {
-			return box, err
-		}
-		box.revision = rev
-		if len(box.Events) == 0 {
-			return box, nil
-		}
-		for _, e := range box.Events {
-			if err := t.k.record(ctx, e); err != nil {
-				return box, err
-			}
-		}
-		empty := &outbox{V: layoutVersion, Events: []Event{}}
-		err = t.k.store.Apply(ctx, encodeItem(refOutbox(t.tenant), box.revision, empty))
-		if err == nil {
-			empty.revision = box.revision + 1
-			return empty, nil
-		}
-		// Lost the race, or the answer: what another process delivers twice is
-		// deduplicated by the sink. Read again.
-		if !errors.Is(err, ErrConflict) {
-			return box, storeError(err)
+func (t *tenantCache) readOutbox(ctx context.Context) (*outbox, error) {
+	box := &outbox{V: layoutVersion}
+	rev, err := t.k.getJSON(ctx, refOutbox(t.tenant), box)
+	if err != nil && err != ErrNotFound {
+		return nil, err
+	}
+	box.revision = rev
+	return box, nil
+}
+
+// recordAll delivers events in their order, up to the first that cannot be.
+func (k *Keeper) recordAll(ctx context.Context, events []Event) error {
+	for _, e := range events {
+		if err := k.record(ctx, e); err != nil {
+			return err
 		}
 	}
-	return nil, fmt.Errorf("%w: the outbox is being changed all the time", ErrStore)
+	return nil
+}
+
+// empty takes delivered events out of an outbox, if nobody has been faster.
+func (t *tenantCache) empty(ctx context.Context, box *outbox) error {
+	err := t.k.store.Apply(ctx, encodeItem(refOutbox(t.tenant), box.revision, &outbox{V: layoutVersion, Events: []Event{}}))
+	if err != nil && !errors.Is(err, ErrConflict) {
+		return storeError(err)
+	}
+	return nil
+}
+
+// flush delivers what a crash, or a sink that failed, left in the outbox.
+func (t *tenantCache) flush(ctx context.Context) error {
+	box, err := t.readOutbox(ctx)
+	if err != nil || len(box.Events) == 0 {
+		return err
+	}
+	if err := t.k.recordAll(ctx, box.Events); err != nil {
+		return err
+	}
+	return t.empty(ctx, box)
 }

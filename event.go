@@ -33,8 +33,11 @@ func (g *eventIDs) next(now time.Time) string {
 	return string(h[:])
 }
 
-// stamp gives an event its identity and time.
+// stamp gives an event its identity and time, unless it has them.
 func (k *Keeper) stamp(e Event) Event {
+	if e.ID != "" {
+		return e
+	}
 	e.Time = k.clock.Now().Wall.UTC()
 	e.ID = k.ids.next(e.Time)
 	return e

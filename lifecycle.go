@@ -81,7 +81,7 @@ func (t *Tenant) command(ctx context.Context, op Op, reason string, stop bool,
 		return KeyStatus{}, err
 	}
 	defer done()
-	event := Event{Op: op, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Reason: reason, Scope: Scope{Tenant: t.id}}
+	event := t.k.stamp(Event{Op: op, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Reason: reason, Scope: Scope{Tenant: t.id}})
 	s, err := c.change(ctx, stop, func(ctx context.Context, s *state) (change, error) {
 		writes, unchanged, err := f(ctx, c, s)
 		if event.Key = s.Key; err == nil && unchanged {
@@ -90,7 +90,7 @@ func (t *Tenant) command(ctx context.Context, op Op, reason string, stop bool,
 		if err != nil {
 			return change{}, err
 		}
-		return change{events: []Event{c.k.stamp(event)}, writes: writes}, nil
+		return change{events: []Event{event}, writes: writes}, nil
 	})
 	if err == errUnchanged {
 		// Still an operation that somebody asked for; and it did take effect, once.

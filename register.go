@@ -30,7 +30,7 @@ func (t *Tenant) Register(ctx context.Context, r Registration) (KeyStatus, error
 		return KeyStatus{}, err
 	}
 	defer done()
-	event := Event{Op: OpRegister, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Scope: Scope{Tenant: t.id}}
+	event := t.k.stamp(Event{Op: OpRegister, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Scope: Scope{Tenant: t.id}})
 	if format.ValidProvider(r.Key.Provider) && format.ValidKey(r.Key.ID) {
 		event.Key = r.Key // else it is anything, and does not belong into a log
 	}
@@ -82,7 +82,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 		if err != nil {
 			return change{}, err
 		}
-		now := t.k.stamp(*event)
+		now := *event
 		if s.Generation == 0 || abandon {
 			s.Generation++ // no generation ever has data keys under two CMKs
 		}

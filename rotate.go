@@ -25,7 +25,7 @@ func (t *Tenant) Rotate(ctx context.Context, r Rotation) (RotationResult, error)
 	}
 	defer done()
 	out := RotationResult{Type: r.Type, Reason: r.Reason, StartedAt: t.k.clock.Now().Wall.UTC()}
-	event := Event{Op: OpRotate, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Reason: r.Reason, Scope: Scope{Tenant: t.id}}
+	event := t.k.stamp(Event{Op: OpRotate, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Reason: r.Reason, Scope: Scope{Tenant: t.id}})
 	s, err := c.rotate(ctx, &event, &out)
 	if s == nil {
 		_, err = t.k.conclude(ctx, event, err)
@@ -66,7 +66,7 @@ func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationRes
 		if s.Key != key {
 			return change{}, fmt.Errorf("%w: the key was replaced meanwhile", ErrKeyUnavailable)
 		}
-		now := t.k.stamp(*event)
+		now := *event
 		out.ID, out.PreviousVersion, out.NewVersion = now.ID, s.Generation, s.Generation+1
 		s.Generation++
 		s.LastRotationAt = now.Time

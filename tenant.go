@@ -68,7 +68,7 @@ func (t *Tenant) Audit(ctx context.Context, q AuditQuery) (AuditPage, error) {
 	if !ok {
 		return AuditPage{}, errors.ErrUnsupported
 	}
-	if _, err := c.flush(ctx); err != nil { // what a crash left undelivered belongs into it
+	if err := c.flush(ctx); err != nil { // what a crash left undelivered belongs into it
 		return AuditPage{}, err
 	}
 	page, err := r.Events(ctx, t.id, q)

@@ -99,7 +99,7 @@ func TestModel(t *testing.T) {
 				index int
 			}
 		)
-		n := rapid.IntRange(1, 60).Draw(t, "steps")
+		n := rapid.IntRange(20, 80).Draw(t, "steps")
 		for range n {
 			switch rapid.IntRange(0, 9).Draw(t, "step") {
 			case 0, 1, 2: // begin

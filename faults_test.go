@@ -1,0 +1,239 @@
+package byok_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/byok-go/byok"
+	"github.com/byok-go/byok/byoktest"
+)
+
+// flakyStore fails now and then, before the write or after it.
+type flakyStore struct {
+	byok.Store
+	mu  sync.Mutex
+	rng *rand.Rand
+	p   float64
+}
+
+var errFlaky = errors.New("connection reset by peer")
+
+func (s *flakyStore) hit() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rng.Float64() < s.p
+}
+
+func (s *flakyStore) set(p float64) { s.mu.Lock(); s.p = p; s.mu.Unlock() }
+
+func (s *flakyStore) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
+	if s.hit() {
+		return byok.Item{}, errFlaky
+	}
+	return s.Store.Get(ctx, r)
+}
+
+func (s *flakyStore) List(ctx context.Context, p, after string, n int) ([]byok.Item, error) {
+	if s.hit() {
+		return nil, errFlaky
+	}
+	return s.Store.List(ctx, p, after, n)
+}
+
+func (s *flakyStore) Apply(ctx context.Context, w ...byok.Item) error {
+	if s.hit() {
+		return errFlaky // nothing was written
+	}
+	if err := s.Store.Apply(ctx, w...); err != nil {
+		return err
+	}
+	if s.hit() {
+		return errFlaky // it was, but who knows
+	}
+	return nil
+}
+
+// A Store that loses answers: nothing acknowledged is lost, no data key doubled,
+// no command takes effect twice (threat G7).
+func TestG7_StoreLosesAnswers(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			store := &flakyStore{Store: new(byok.MemStore), rng: rand.New(rand.NewPCG(seed, 1))}
+			env := byoktest.New(t, &byoktest.Options{Store: store, Keeper: &byok.Options{Logger: slog.New(slog.DiscardHandler)}})
+			acme, cmk := env.Tenant("acme")
+			store.set(0.15)
+			records := map[string][]byte{}
+			var rotated, known uint64 = 1, 0
+			for i := range 60 {
+				id := fmt.Sprint(i)
+				purpose := byok.Scope{Tenant: "acme", Purpose: fmt.Sprint("p", i%5)}
+				if s, err := env.Keeper.Seal(t.Context(), purpose, []byte(id), nil); err == nil {
+					records[id] = s
+				} else {
+					want(t, "Seal", err, byok.ErrStore)
+				}
+				if i%7 == 0 {
+					r, err := acme.Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK})
+					if err == nil || errors.Is(err, byok.ErrNotAudited) {
+						if rotated, known = r.NewVersion, known+1; err == nil && r.NewVersion != r.PreviousVersion+1 {
+							t.Errorf("%+v", r)
+						}
+					}
+				}
+				if i%11 == 0 {
+					_ = env.Keeper.Close()
+					env.Keeper = env.NewKeeper()
+					acme = env.Keeper.Tenant("acme")
+				}
+			}
+			store.set(0)
+			if len(records) == 0 || known == 0 {
+				t.Fatal("this test could pass on nothing")
+			}
+			k := env.NewKeeper()
+			for id, s := range records {
+				var n int
+				_, _ = fmt.Sscan(id, &n)
+				plain, err := k.Open(t.Context(), byok.Scope{Tenant: "acme", Purpose: fmt.Sprint("p", n%5)}, s, nil)
+				if want(t, "Open", err, nil); string(plain) != id {
+					t.Errorf("%q", plain)
+				}
+			}
+			dataKeys(t, env, "acme")
+			st, err := k.Tenant("acme").Status(t.Context())
+			want(t, "Status", err, nil)
+			if st.DEKVersion < rotated {
+				t.Errorf("version %d after an acknowledged rotation to %d", st.DEKVersion, rotated)
+			}
+			_, err = k.Tenant("acme").Audit(t.Context(), byok.AuditQuery{}) // delivers the rest
+			want(t, "Audit", err, nil)
+			rotations := uint64(0)
+			for _, e := range env.Audit.All() {
+				if e.Op == byok.OpRotate && e.Outcome == byok.OutcomeSuccess {
+					rotations++
+				}
+			}
+			if rotations != st.DEKVersion-1 {
+				t.Errorf("%d rotation events for version %d", rotations, st.DEKVersion)
+			}
+			matchCalls(t, env, env.Audit.All())
+			_ = cmk
+		})
+	}
+}
+
+// swapStore can be put back to an earlier state, as by a restored backup.
+type swapStore struct {
+	mu sync.Mutex
+	byok.Store
+}
+
+func (s *swapStore) now() byok.Store { s.mu.Lock(); defer s.mu.Unlock(); return s.Store }
+func (s *swapStore) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
+	return s.now().Get(ctx, r)
+}
+
+// A Store that went back behind what a live process has seen is noticed, and
+// nothing is served from it (I17, threat G6).
+func TestI17_G6_RolledBackStore(t *testing.T) {
+	store := &swapStore{Store: new(byok.MemStore)}
+	env := byoktest.New(t, &byoktest.Options{Store: store})
+	acme, _ := env.Tenant("acme")
+	sealed := seal(t, env.Keeper, "acme", "x", "")
+	backup := copyStore(t, store.now(), "tenant:acme", "tenants", "cmk")
+	_, err := acme.Suspend(t.Context(), "stop")
+	want(t, "Suspend", err, nil)
+	store.mu.Lock()
+	store.Store = backup
+	store.mu.Unlock()
+	_, err = open(t, env.Keeper, "acme", sealed, "")
+	if err == nil {
+		t.Fatal("a rolled back Store ended a suspension in a live process")
+	}
+	_, err = acme.Status(t.Context())
+	want(t, "Status", err, byok.ErrStore)
+	// A new process cannot know: docs say so.
+	mustOpen(t, env.NewKeeper(), "acme", sealed, "", "x")
+}
+
+func copyStore(t *testing.T, from byok.Store, partitions ...string) byok.Store {
+	to := new(byok.MemStore)
+	for _, p := range partitions {
+		items, err := from.List(t.Context(), p, "", 1000)
+		want(t, "List", err, nil)
+		for _, i := range items {
+			for rev := range i.Revision {
+				i.Revision = rev
+				want(t, "Apply", to.Apply(t.Context(), i), nil)
+			}
+		}
+	}
+	return to
+}
+
+// Whoever can write to the Store can deny service, but not make one tenant's or
+// purpose's data open as another's (threat G5).
+func TestG5_StoreAnswersWrongly(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		edit func(id, value string) string
+		err  error
+	}{
+		{"state of the future", func(id, v string) string {
+			if id == "state" {
+				return strings.Replace(v, `"v":1`, `"v":2`, 1)
+			}
+			return v
+		}, byok.ErrStore},
+		{"truncated data key", func(id, v string) string {
+			if strings.HasPrefix(id, "dek:") {
+				return v[:len(v)/2]
+			}
+			return v
+		}, byok.ErrStore},
+		{"data key of another purpose", func(id, v string) string {
+			if strings.HasPrefix(id, "dek:") {
+				return strings.Replace(v, `"purpose":"default"`, `"purpose":"mail"`, 1)
+			}
+			return v
+		}, byok.ErrOpen},
+		{"header that is none", func(id, v string) string {
+			if strings.HasPrefix(id, "dek:") {
+				return strings.Replace(v, `"header":"Ynlv`, `"header":"AAAA`, 1)
+			}
+			return v
+		}, byok.ErrStore},
+		{"unknown lifecycle", func(id, v string) string {
+			if id == "state" {
+				return strings.Replace(v, `"lifecycle":"active"`, `"lifecycle":"ACTIVE"`, 1)
+			}
+			return v
+		}, byok.ErrStore},
+	} {
+		env := byoktest.New(t, nil)
+		env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		k, err := byok.New(byoktest.Service, env.Keys, editStore{env.Store, c.edit}, env.Audit, nil)
+		want(t, "New", err, nil)
+		_, err = open(t, k, "acme", sealed, "")
+		want(t, c.name, err, c.err)
+		want(t, "Close", k.Close(), nil)
+	}
+}
+
+type editStore struct {
+	byok.Store
+	edit func(id, value string) string
+}
+
+func (s editStore) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
+	i, err := s.Store.Get(ctx, r)
+	i.Value = []byte(s.edit(r.ID, string(i.Value)))
+	return i, err
+}
