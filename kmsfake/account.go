@@ -231,18 +231,20 @@ func (k *Key) deny(principalARN string, deny bool) {
 	k.f.helper()
 	k.f.mustPrincipal(principalARN)
 	sid := "kmsfake DenyTo " + principalARN
+	var err error
 	k.edit("DenyTo", func(ks *keyState) {
-		document, err := json.Marshal(withDeny(ks.Policy, sid, principalARN, deny))
-		if err == nil {
-			var p *policy
-			if p, err = parsePolicy(string(document), true); err == nil {
-				ks.Policy, ks.policy = string(document), p
-			}
+		var document []byte
+		if document, err = json.Marshal(withDeny(ks.Policy, sid, principalARN, deny)); err != nil {
+			return
 		}
-		if err != nil { // the policy in force did parse, and this only adds to it
-			panic("kmsfake: internal error: " + err.Error())
+		var p *policy
+		if p, err = parsePolicy(string(document), true); err == nil {
+			ks.Policy, ks.policy = string(document), p
 		}
 	})
+	if err != nil { // too large now, or nothing left without the deny
+		k.f.misuse("DenyTo, AllowTo: %v", err)
+	}
 }
 
 // withDeny is a policy document without, and perhaps again with, the statement sid.

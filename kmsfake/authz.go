@@ -46,8 +46,8 @@ func (v verdict) because(action string) string {
 	return ""
 }
 
-// crossAccount are the implemented operations that a principal of another
-// account can be given; "kms:*" gives it no others.
+// crossAccount are the actions that a principal of another account can be given
+// (those of operations that are not built yet, too); "kms:*" gives it no others.
 var crossAccount = map[string]bool{
 	"kms:Encrypt": true, "kms:Decrypt": true, "kms:ReEncryptFrom": true, "kms:ReEncryptTo": true,
 	"kms:GenerateDataKey": true, "kms:GenerateDataKeyWithoutPlaintext": true,
@@ -55,7 +55,7 @@ var crossAccount = map[string]bool{
 	"kms:CreateGrant": true, "kms:ListGrants": true, "kms:RevokeGrant": true, "kms:RetireGrant": true,
 	"kms:GenerateDataKeyPair": true, "kms:GenerateDataKeyPairWithoutPlaintext": true,
 	"kms:GenerateMac": true, "kms:VerifyMac": true, "kms:Sign": true, "kms:Verify": true,
-	"kms:GetPublicKey": true, "kms:DeriveSharedSecret": true,
+	"kms:GetPublicKey": true, "kms:DeriveSharedSecret": true, "kms:Encapsulate": true, "kms:Decapsulate": true,
 }
 
 // decide evaluates a question about a key. The order matters: an explicit deny

@@ -1,11 +1,14 @@
 package kmsfake
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -76,6 +79,63 @@ func TestFileSurvivesAKill(t *testing.T) {
 	if _, err := open().Client(customer).Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: enc.CiphertextBlob}); err != nil {
 		t.Errorf("sealed after an automatic rotation, opened after a restart: %v", err)
 	}
+}
+
+// killedWriter is the child of TestKillInTheMiddle: it makes keys and tells of
+// each one that it was given, until somebody kills it.
+func killedWriter(file string) {
+	fake := New(&Options{File: file})
+	for {
+		key := fake.Account(customer).CreateKey("")
+		key.Disable()
+		fmt.Println(key.ARN())
+	}
+}
+
+// kill -9 in the middle of writing, again and again on the same file: every
+// change that was answered is there, disabled keys are disabled.
+func TestKillInTheMiddle(t *testing.T) {
+	if file := os.Getenv("KMSFAKE_KILLED_WRITER"); file != "" {
+		killedWriter(file)
+	}
+	file := filepath.Join(t.TempDir(), "kms.json")
+	var answered []string
+	for round := range 8 {
+		child := exec.Command(os.Args[0], "-test.run=^TestKillInTheMiddle$")
+		child.Env = append(os.Environ(), "KMSFAKE_KILLED_WRITER="+file)
+		out, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(out)
+		for range 3 + round {
+			if !lines.Scan() {
+				t.Fatal("the child ended by itself")
+			}
+			answered = append(answered, lines.Text())
+		}
+		time.Sleep(time.Duration(round) * 300 * time.Microsecond) // into the middle of the next one
+		child.Process.Kill()
+		for lines.Scan() { // answered before the kill, read after it
+			if strings.HasPrefix(lines.Text(), "arn:") {
+				answered = append(answered, lines.Text())
+			}
+		}
+		child.Wait()
+		fake := New(&Options{TB: t, File: file})
+		for _, arn := range answered {
+			if len(arn) != len(answered[0]) {
+				continue // its line was cut by the kill
+			}
+			if s := fake.Account(customer).Key(arn).State(); s != types.KeyStateDisabled {
+				t.Errorf("%s is %s", arn, s)
+			}
+		}
+	}
+	t.Logf("8 kills, %d keys", len(answered))
 }
 
 // A temporary file that a killed process left is no state, whole or torn.

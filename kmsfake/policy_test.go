@@ -248,6 +248,16 @@ func TestDenyTo(t *testing.T) {
 		t.Error(err)
 	}
 	wantCode(t, attempt(fake, key, role, "Encrypt", nil), "AccessDeniedException")
+	only := fake.Account(customer).CreateKey(`{"Statement":{"Sid":"kmsfake DenyTo ` + role + `",` + strings.Replace(stmt, "Allow", "Deny", 1) + `}}`)
+	fake.tb = new(tb)
+	func() {
+		defer func() {
+			if said := recover().(*tb).said; !strings.Contains(said, "AllowTo") {
+				t.Errorf("taking away the last statement: %q", said)
+			}
+		}()
+		only.AllowTo(role)
+	}()
 	if !strings.Contains(key.Policy(), `"mine"`) {
 		t.Errorf("the rest of the policy is gone: %s", key.Policy())
 	}
