@@ -22,7 +22,7 @@ func main() {
 
 	// A test keeps these lines and README.md's the same.
 
-	fake := kmsfake.New(nil) // in production: keys := must(awskms.New(cfg, nil)), and a sqlstore for what is in memory here
+	fake := kmsfake.New(nil) // in production awskms.New(cfg, nil), and a sqlstore for what is in memory here
 	keys := must(awskms.NewFromClient(fake.Client(role), nil))
 	keeper := must(byok.New("example-saas", keys, new(byok.MemStore), new(byok.MemAudit), nil))
 	defer keeper.Close()
