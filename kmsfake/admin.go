@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
+//lint:file-ignore SA1019 CustomerMasterKeySpec is deprecated, but still on the wire.
+
 const day = 24 * time.Hour
 
 func (r *request) createKey(in *kms.CreateKeyInput) (*kms.CreateKeyOutput, error) {

@@ -77,13 +77,13 @@ func parseConditions(raw json.RawMessage) ([]condition, error) {
 	}
 	byOp, err := members(raw)
 	if err != nil {
-		return nil, fmt.Errorf("Syntax errors in policy: Condition: %v", err)
+		return nil, badPolicy("Syntax errors in policy: Condition: %v", err)
 	}
 	var out []condition
 	for name, raw := range byOp {
 		byKey, err := members(raw)
 		if err != nil {
-			return nil, fmt.Errorf("Syntax errors in policy: Condition: %v", err)
+			return nil, badPolicy("Syntax errors in policy: Condition: %v", err)
 		}
 		for key, raw := range byKey {
 			c, err := parseOperator(name)
@@ -92,7 +92,7 @@ func parseConditions(raw json.RawMessage) ([]condition, error) {
 			}
 			c.key = strings.ToLower(key)
 			if c.values, err = conditionValues(raw); err != nil {
-				return nil, fmt.Errorf("Syntax errors in policy: values of %s: %v", key, err)
+				return nil, badPolicy("Syntax errors in policy: values of %s: %v", key, err)
 			}
 			for _, v := range c.values {
 				if err := noVariables(v); err != nil {
@@ -102,7 +102,7 @@ func parseConditions(raw json.RawMessage) ([]condition, error) {
 					continue
 				}
 				if err := c.op.check(v); err != nil {
-					return nil, fmt.Errorf("Syntax errors in policy: %s: %v", name, err)
+					return nil, badPolicy("Syntax errors in policy: %s: %v", name, err)
 				}
 			}
 			out = append(out, c)
@@ -126,7 +126,7 @@ func parseOperator(name string) (c condition, err error) {
 		c.ifExists, bare = true, rest
 	}
 	if c.op = operators[bare]; c.op == nil {
-		return c, fmt.Errorf("Invalid Condition type : %s.", name)
+		return c, badPolicy("Invalid Condition type : %s.", name)
 	}
 	return c, nil
 }

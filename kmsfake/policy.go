@@ -43,35 +43,35 @@ const maxPolicySize = 32 << 10
 // policy must not.
 func parsePolicy(doc string, keyPolicy bool) (*policy, error) {
 	if len(doc) > maxPolicySize {
-		return nil, errors.New("Policy document is too large.")
+		return nil, badPolicy("Policy document is too large.")
 	}
 	top, err := members([]byte(doc), "Version", "Id", "Statement")
 	if err != nil {
-		return nil, fmt.Errorf("Syntax errors in policy: %v", err)
+		return nil, badPolicy("Syntax errors in policy: %v", err)
 	}
 	if v, ok := top["Version"]; ok {
 		if s, err := text(v); err != nil || s != "2012-10-17" && s != "2008-10-17" {
-			return nil, fmt.Errorf("The policy must contain a valid version string, not %s.", v)
+			return nil, badPolicy("The policy must contain a valid version string, not %s.", v)
 		}
 	}
 	if v, ok := top["Id"]; ok {
 		if _, err := text(v); err != nil {
-			return nil, errors.New("Syntax errors in policy: Id is not a string.")
+			return nil, badPolicy("Syntax errors in policy: Id is not a string.")
 		}
 	}
 	raws, err := oneOrMany(top["Statement"])
 	if err != nil || len(raws) == 0 {
-		return nil, errors.New("Policy must contain at least one statement.")
+		return nil, badPolicy("Policy must contain at least one statement.")
 	}
 	p := &policy{statements: make([]statement, 0, len(raws))}
 	seen := make(map[string]bool)
 	for i, raw := range raws {
 		s, err := parseStatement(raw, keyPolicy)
 		if err != nil {
-			return nil, fmt.Errorf("Statement %d: %w", i+1, err)
+			return nil, badPolicy("Statement %d: %w", i+1, err)
 		}
 		if s.sid != "" && seen[s.sid] {
-			return nil, fmt.Errorf("Statement IDs (SID) in a single policy must be unique: %q is repeated.", s.sid)
+			return nil, badPolicy("Statement IDs (SID) in a single policy must be unique: %q is repeated.", s.sid)
 		}
 		seen[s.sid] = true
 		p.statements = append(p.statements, s)
@@ -83,11 +83,11 @@ func parseStatement(raw json.RawMessage, keyPolicy bool) (s statement, err error
 	in, err := members(raw, "Sid", "Effect", "Principal", "NotPrincipal",
 		"Action", "NotAction", "Resource", "NotResource", "Condition")
 	if err != nil {
-		return s, fmt.Errorf("Syntax errors in policy: %v", err)
+		return s, badPolicy("Syntax errors in policy: %v", err)
 	}
 	if v, ok := in["Sid"]; ok {
 		if s.sid, err = text(v); err != nil {
-			return s, errors.New("Syntax errors in policy: Sid is not a string.")
+			return s, badPolicy("Syntax errors in policy: Sid is not a string.")
 		}
 	}
 	switch effect, _ := text(in["Effect"]); effect {
@@ -95,7 +95,7 @@ func parseStatement(raw json.RawMessage, keyPolicy bool) (s statement, err error
 	case "Deny":
 		s.deny = true
 	default:
-		return s, errors.New(`Effect must be "Allow" or "Deny".`)
+		return s, badPolicy(`Effect must be "Allow" or "Deny".`)
 	}
 	if s.principals, s.notPrincipal, err = parsePrincipals(in["Principal"], in["NotPrincipal"], keyPolicy); err != nil {
 		return s, err
@@ -105,7 +105,7 @@ func parseStatement(raw json.RawMessage, keyPolicy bool) (s statement, err error
 	}
 	for i, a := range s.actions {
 		if a != "*" && strings.IndexByte(a, ':') <= 0 {
-			return s, fmt.Errorf("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.: %q", a)
+			return s, badPolicy("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.: %q", a)
 		}
 		s.actions[i] = strings.ToLower(a)
 	}
@@ -114,7 +114,7 @@ func parseStatement(raw json.RawMessage, keyPolicy bool) (s statement, err error
 	}
 	for _, r := range s.resources {
 		if r != "*" && !strings.HasPrefix(r, "arn:") {
-			return s, fmt.Errorf("Resource %q must be in ARN format or \"*\".", r)
+			return s, badPolicy("Resource %q must be in ARN format or \"*\".", r)
 		}
 		if err := noVariables(r); err != nil {
 			return s, err
@@ -127,18 +127,18 @@ func parseStatement(raw json.RawMessage, keyPolicy bool) (s statement, err error
 func parsePrincipals(is, not json.RawMessage, keyPolicy bool) (refs []principalRef, negated bool, err error) {
 	if !keyPolicy {
 		if is != nil || not != nil {
-			return nil, false, errors.New("Policy document should not specify a principal.")
+			return nil, false, badPolicy("Policy document should not specify a principal.")
 		}
 		return nil, false, nil
 	}
 	if (is == nil) == (not == nil) {
-		return nil, false, errors.New("A statement needs exactly one of Principal and NotPrincipal.")
+		return nil, false, badPolicy("A statement needs exactly one of Principal and NotPrincipal.")
 	}
 	raw := is
 	if is == nil {
 		raw, negated = not, true
 	}
-	invalid := errors.New("Policy contains a statement with one or more invalid principals.")
+	invalid := badPolicy("Policy contains a statement with one or more invalid principals.")
 	if name, err := text(raw); err == nil {
 		if name != "*" {
 			return nil, false, invalid
@@ -163,7 +163,7 @@ func parsePrincipals(is, not json.RawMessage, keyPolicy bool) (refs []principalR
 				}
 				p, err := parsePrincipal(name) // no wildcards inside an ARN: AWS refuses them too
 				if err != nil {
-					return nil, false, fmt.Errorf("%w (%v)", invalid, err)
+					return nil, false, badPolicy("%w (%v)", invalid, err)
 				}
 				refs = append(refs, principalRef{principal: p})
 			case "Service", "Federated", "CanonicalUser":
@@ -179,7 +179,7 @@ func parsePrincipals(is, not json.RawMessage, keyPolicy bool) (refs []principalR
 // either reads an element that has a negated twin, of which one must be there.
 func either(name string, is, not json.RawMessage) (values []string, negated bool, err error) {
 	if (is == nil) == (not == nil) {
-		return nil, false, fmt.Errorf("A statement needs exactly one of %s and Not%s.", name, name)
+		return nil, false, badPolicy("A statement needs exactly one of %s and Not%s.", name, name)
 	}
 	raw := is
 	if is == nil {
@@ -187,16 +187,20 @@ func either(name string, is, not json.RawMessage) (values []string, negated bool
 	}
 	values, err = stringOrMany(raw)
 	if err != nil || len(values) == 0 {
-		return nil, false, fmt.Errorf("%s must be a string or a list of strings.", name)
+		return nil, false, badPolicy("%s must be a string or a list of strings.", name)
 	}
 	return values, negated, nil
 }
+
+// badPolicy makes the errors of this file: sentences for the author of a policy,
+// as AWS writes them, not parts of a Go error.
+func badPolicy(format string, args ...any) error { return fmt.Errorf(format, args...) }
 
 // noVariables refuses policy variables, which this evaluator does not know yet:
 // taken literally, a Deny that uses one would never match.
 func noVariables(s string) error {
 	if strings.Contains(s, "${") {
-		return fmt.Errorf("kmsfake does not support policy variables: %q", s)
+		return badPolicy("kmsfake does not support policy variables: %q", s)
 	}
 	return nil
 }
