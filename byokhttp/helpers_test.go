@@ -45,7 +45,6 @@ type fakeTenant struct {
 	status   byok.Status // of Status
 	statusOK bool        // Status works although err is set
 	calls    map[string]int
-	actors   []string
 	last     any // argument of the last call
 	ctx      context.Context
 }

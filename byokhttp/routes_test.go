@@ -326,18 +326,8 @@ func TestPathTricks_K6(t *testing.T) {
 	mounted := http.StripPrefix("/api/v1/byok", e.handler)
 	for _, path := range []string{"", "/", "/keys/", "//keys", "/keys//rotate", "/./keys", "/x/../keys", "/keys%2frotate", "/%6beys",
 		"/keys%00", "/KEYS", "/keys/rotate/1", "/keys;a=b", "/organizations/globex/keys", "/legal-waiver/../keys", "/keys%20"} {
-		r := httpReq("GET", "/")
+		r := httpReq("GET", "http://h/api/v1/byok"+path)
 		r.Header.Set("Authorization", "Bearer "+tokenAcme)
-		u, err := r.URL.Parse("http://h/api/v1/byok" + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.Path, u.RawPath = mustUnescape(t, path), path
-		u.Path, u.RawPath = "/api/v1/byok"+u.Path, "/api/v1/byok"+u.RawPath
-		if u.EscapedPath() == (&(*u)).Path {
-			u.RawPath = ""
-		}
-		r.URL = u
 		w := serve(mounted, r)
 		if w.Code != 404 {
 			t.Errorf("%q: %d %s", path, w.Code, w.Body)
@@ -346,15 +336,6 @@ func TestPathTricks_K6(t *testing.T) {
 	if len(e.tenants["acme"].calls) != 0 {
 		t.Errorf("reached a tenant: %v", e.tenants["acme"].calls)
 	}
-}
-
-func mustUnescape(t *testing.T, p string) string {
-	t.Helper()
-	r, err := http.NewRequest("GET", "http://h/x"+p, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimPrefix(r.URL.Path, "/x")
 }
 
 func TestMethods(t *testing.T) {

@@ -114,8 +114,9 @@ func (a *app) banner(out io.Writer, api, kms string) {
 
 const session = `  export AWS_ACCESS_KEY_ID={account} AWS_SECRET_ACCESS_KEY=anything AWS_DEFAULT_REGION=us-east-1
   call() { curl -sS -H "Authorization: Bearer {token}" "$@"; echo; }
-  call {api}/api/v1/byok/keys --json '{"cmk_arn": "{cmk}"}'
-  call {api}/api/v1/byok/legal-waiver/acknowledge --json '{"acknowledge_data_loss_risk": true,
+  json='Content-Type: application/json'
+  call {api}/api/v1/byok/keys -H "$json" -d '{"cmk_arn": "{cmk}"}'
+  call {api}/api/v1/byok/legal-waiver/acknowledge -H "$json" -d '{"acknowledge_data_loss_risk": true,
     "acknowledge_key_management_responsibility": true, "acknowledge_no_liability": true}'
   call {api}/api/v1/records/notes/1 -X PUT --data-binary 'hello'
   call {api}/api/v1/records/notes/1
