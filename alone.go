@@ -44,11 +44,7 @@ func (t *tenantCache) alone(ctx context.Context, id entryID, find func(KeyID) ([
 		return grant{}, ErrClosed
 	}
 	defer t.k.leave()
-	read := t.k.clock.Now()
-	s, err := t.readState(ctx)
-	if err == nil {
-		err = s.usable()
-	}
+	read, s, err := t.permitted(ctx)
 	if err != nil {
 		return grant{}, err
 	}

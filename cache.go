@@ -3,7 +3,7 @@ package byok
 import (
 	"context"
 	"crypto/sha512"
-	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -260,14 +260,14 @@ func (t *tenantCache) purge(f func(*entry) bool) (gone []*entry) {
 	return gone
 }
 
-// see takes a state that was read from the Store, or written to it. It fails
-// if the Store has gone back behind what this process has seen (I17).
-func (t *tenantCache) see(s *state) error {
+// see takes a state that was read from the Store, or written to it. It reports
+// false if a newer one has been seen: that one holds.
+func (t *tenantCache) see(s *state) bool {
 	t.mu.Lock()
 	old := t.status()
 	if t.state != nil && s.revision < t.state.revision {
 		t.mu.Unlock()
-		return errRolledBack
+		return false
 	}
 	var gone []*entry
 	if t.state == nil || s.revision > t.state.revision {
@@ -287,10 +287,10 @@ func (t *tenantCache) see(s *state) error {
 	t.mu.Unlock()
 	t.k.wipe(gone)
 	t.k.changed(old, now)
-	return nil
+	return true
 }
 
-var errRolledBack = errors.Join(ErrStore, errors.New("byok: the store answered with an older state than before"))
+var errRolledBack = fmt.Errorf("%w: it answered with an older state than before", ErrStore)
 
 // touch makes e the most recently proved entry of the Keeper, and returns the
 // entries that had to make room, out of every index. Only loads and renewals

@@ -83,9 +83,7 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 		if err != nil && !t.took(ctx, ch.events[0].ID) {
 			return nil, storeError(err)
 		}
-		if err := t.see(s); err != nil && !errors.Is(err, errRolledBack) {
-			return nil, err // an even newer state has been seen meanwhile: that is fine
-		}
+		t.see(s)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		defer cancel()
 		if err := t.k.recordAll(ctx, next.Events); err != nil {

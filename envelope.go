@@ -77,7 +77,7 @@ func (k *Keeper) Open(ctx context.Context, s Scope, sealed, aad []byte) ([]byte,
 	h, core, payload, err := format.Parse(sealed)
 	switch {
 	case err != nil:
-		return nil, t.deliver(ctx, event, grant{}, &hiddenCause{ErrMalformed, err})
+		return nil, t.deliver(ctx, event, grant{}, fmt.Errorf("%w: %w", ErrMalformed, err))
 	case h.Tenant != s.Tenant, h.Policy == format.PolicyALL:
 		return nil, t.deliver(ctx, event, grant{}, ErrOpen)
 	}

@@ -94,9 +94,18 @@ func (k *Keeper) conclude(ctx context.Context, e Event, err error) (Event, error
 		}
 		return e, nil
 	}
-	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-	defer cancel()
-	_ = k.record(rctx, e)
+	if ctx.Err() == nil || !k.enter() {
+		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		_ = k.record(rctx, e)
+		return e, err
+	}
+	go func() { // whoever has left does not wait for the sink
+		defer k.leave()
+		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		_ = k.record(rctx, e)
+	}()
 	return e, err
 }
 

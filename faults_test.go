@@ -162,6 +162,53 @@ func TestI17_G6_RolledBackStore(t *testing.T) {
 	mustOpen(t, env.NewKeeper(), "acme", sealed, "", "x")
 }
 
+// An answer of the Store that a newer one overtook is not a rolled-back Store.
+func TestI7_OvertakenReadIsNoRollback(t *testing.T) {
+	store := &heldStore{Store: new(byok.MemStore)}
+	env := byoktest.New(t, &byoktest.Options{Store: store})
+	acme, _ := env.Tenant("acme")
+	held := store.hold() // an answer is read now, and arrives later
+	done := make(chan error)
+	go func() {
+		_, err := acme.Status(context.Background())
+		done <- err
+	}()
+	<-held
+	_, err := acme.Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK})
+	want(t, "Rotate", err, nil)
+	close(store.release)
+	want(t, "Status", <-done, nil)
+}
+
+// heldStore holds one answer to a Get of a state.
+type heldStore struct {
+	byok.Store
+	mu            sync.Mutex
+	held, release chan struct{}
+}
+
+func (s *heldStore) hold() chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held, s.release = make(chan struct{}), make(chan struct{})
+	return s.held
+}
+
+func (s *heldStore) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
+	i, err := s.Store.Get(ctx, r)
+	s.mu.Lock()
+	held, release := s.held, s.release
+	if r.ID == "state" {
+		s.held = nil
+	}
+	s.mu.Unlock()
+	if held != nil && r.ID == "state" {
+		close(held)
+		<-release
+	}
+	return i, err
+}
+
 func copyStore(t *testing.T, from byok.Store, partitions ...string) byok.Store {
 	to := new(byok.MemStore)
 	for _, p := range partitions {

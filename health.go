@@ -95,7 +95,9 @@ func (t *tenantCache) examine(ctx context.Context, key KeyID, h *Health, event *
 		event.Proof = made.RequestID
 	}
 	h.CMKAccessible = err == nil
-	t.describe(ctx, c, h)
+	if err == nil || errors.Is(err, ErrKeyDenied) { // else nobody is there to answer
+		t.describe(ctx, c, h)
+	}
 	return err
 }
 
@@ -113,7 +115,7 @@ func (h *Health) add(name string, c *caller, err error) {
 // nothing: the permission is optional.
 func (t *tenantCache) describe(ctx context.Context, c *caller, h *Health) {
 	d, ok := t.k.keys.(Describer)
-	if !ok || !h.CMKAccessible {
+	if !ok {
 		return
 	}
 	var info KeyInfo
@@ -127,8 +129,9 @@ func (t *tenantCache) describe(ctx context.Context, c *caller, h *Health) {
 	check := Check{Name: "describe_key", Status: "pass", Took: quiet.calls[len(quiet.calls)-1].Took,
 		RequestID: quiet.calls[len(quiet.calls)-1].RequestID}
 	if err != nil {
-		check.Status = "warn"
-		h.Warnings = append(h.Warnings, WarnDescribeNotGranted)
+		if check.Status = "warn"; h.CMKAccessible {
+			h.Warnings = append(h.Warnings, WarnDescribeNotGranted)
+		}
 	} else if !info.DeletionAt.IsZero() {
 		h.DeletionAt = info.DeletionAt.UTC()
 		h.Warnings = append(h.Warnings, WarnPendingDeletion)

@@ -70,14 +70,20 @@ func (t *tenantCache) takeoff(ctx context.Context, id flightID, f func(context.C
 	return fl, nil
 }
 
+// permitted reads the tenant's state, and when it was asked for: the lease that
+// comes of it counts from there. The error is why nothing may be done.
+func (t *tenantCache) permitted(ctx context.Context) (read lease.Time, s *state, err error) {
+	read = t.k.clock.Now()
+	if s, err = t.readState(ctx); err == nil {
+		err = s.usable()
+	}
+	return read, s, err
+}
+
 // loadCurrent loads the data key that seals for a purpose, making it on first use.
 func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, error) {
 	return t.fly(ctx, flightID{purpose: purpose}, func(ctx context.Context) (*entry, error) {
-		read := t.k.clock.Now()
-		s, err := t.readState(ctx)
-		if err == nil {
-			err = s.usable()
-		}
+		read, s, err := t.permitted(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -89,18 +95,18 @@ func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, 
 		case err != nil:
 			return nil, err
 		}
-		return t.loadStored(ctx, purpose, g.DataKey, OpLease)
+		e, err := t.loadStored(ctx, purpose, g.DataKey, OpLease)
+		if err == ErrNotFound {
+			err = fmt.Errorf("%w: the current data key is missing", ErrStore)
+		}
+		return e, err
 	})
 }
 
 // loadStored loads a data key of the Store. ErrNotFound is authoritative.
 func (t *tenantCache) loadStored(ctx context.Context, purpose string, id DataKeyID, op Op) (*entry, error) {
 	return t.fly(ctx, flightID{purpose: purpose, dataKey: id}, func(ctx context.Context) (*entry, error) {
-		read := t.k.clock.Now()
-		s, err := t.readState(ctx)
-		if err == nil {
-			err = s.usable()
-		}
+		read, _, err := t.permitted(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -117,11 +123,7 @@ func (t *tenantCache) loadStored(ctx context.Context, purpose string, id DataKey
 func (t *tenantCache) loadInside(ctx context.Context, purpose string, id DataKeyID, r format.Recipient, op Op) (*entry, error) {
 	hash := hashWrapped(r.Wrapped)
 	return t.fly(ctx, flightID{purpose, id, hash}, func(ctx context.Context) (*entry, error) {
-		read := t.k.clock.Now()
-		s, err := t.readState(ctx)
-		if err == nil {
-			err = s.usable()
-		}
+		read, _, err := t.permitted(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -181,6 +183,7 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 	if err != nil {
 		panic("byok: internal error: " + err.Error()) // every field was checked on its way here
 	}
+	var winner DataKeyID
 	_, err = t.change(ctx, false, func(ctx context.Context, now *state) (change, error) {
 		if err := now.usable(); err != nil {
 			return change{}, err
@@ -192,7 +195,7 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 		ref := refGeneration(t.tenant, purpose, now.Generation)
 		if _, err := t.k.getJSON(ctx, ref, &g); err != ErrNotFound {
 			if err == nil {
-				err = errLostRace
+				err, winner = errLostRace, g.DataKey
 			}
 			return change{}, err
 		}
@@ -222,18 +225,10 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 		}
 	}
 	e.dek.Wipe()
-	if err != errLostRace {
-		return nil, err
+	if err == errLostRace {
+		return t.loadStored(ctx, purpose, winner, OpLease)
 	}
-	var g generationItem
-	now, err := t.readState(ctx)
-	if err == nil {
-		_, err = t.k.getJSON(ctx, refGeneration(t.tenant, purpose, now.Generation), &g)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return t.loadStored(ctx, purpose, g.DataKey, OpLease)
+	return nil, err
 }
 
 // errLostRace: another process made the data key first. It never leaves the package.

@@ -134,7 +134,7 @@ func TestI19_RotationUnderLoad(t *testing.T) {
 	}
 	st, err := acme.Status(t.Context())
 	want(t, "Status", err, nil)
-	if n := dataKeys(t, env, "acme"); st.DEKVersion != 21 || n < 20 || st.DataKeys != uint64(n) {
+	if n := dataKeys(t, env, "acme"); st.DEKVersion != 21 || n < 10 || st.DataKeys != uint64(n) {
 		t.Errorf("version %d, %d data keys, status says %d", st.DEKVersion, n, st.DataKeys)
 	}
 	t.Logf("%d records, %d data keys", len(records), st.DataKeys)

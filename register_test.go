@@ -273,6 +273,12 @@ func TestHealth(t *testing.T) {
 		cmk.Disable()
 		check("disabled", byok.Unhealthy, false)
 		cmk.Enable()
+		cmk.ScheduleDeletion(7)
+		if h := check("pending deletion", byok.Unhealthy, false); h.DeletionAt.Sub(time.Now()) < 6*24*time.Hour || !slices.Contains(h.Warnings, byok.WarnPendingDeletion) {
+			t.Errorf("%+v", h)
+		}
+		cmk.CancelDeletion()
+		cmk.Enable()
 		check("enabled", byok.Healthy, true) // a health call does not wait for the back-off, and ends it
 		seal(t, env.Keeper, "acme", "x", "")
 		_, err = acme.Suspend(t.Context(), "")

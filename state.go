@@ -220,13 +220,29 @@ func (h *hiddenCause) Unwrap() []error { return []error{h.err, h.cause} }
 // readState reads a tenant's state and shows it to the cache. A tenant that the
 // Store does not know has the empty state at revision 0.
 func (t *tenantCache) readState(ctx context.Context) (*state, error) {
-	s := &state{V: layoutVersion}
-	rev, err := t.k.getJSON(ctx, refState(t.tenant), s)
-	if err != nil && err != ErrNotFound {
-		return nil, err
+	for range changeTries {
+		t.mu.RLock()
+		var floor uint64
+		if t.state != nil {
+			floor = t.state.revision
+		}
+		t.mu.RUnlock()
+		s := &state{V: layoutVersion}
+		rev, err := t.k.getJSON(ctx, refState(t.tenant), s)
+		if err != nil && err != ErrNotFound {
+			return nil, err
+		}
+		// What had been seen before the Store was asked must be in its answer: else
+		// somebody put an old copy back, and what it says may have been revoked since (I17).
+		if s.revision = rev; rev < floor {
+			return nil, errRolledBack
+		}
+		if t.see(s) {
+			return s, nil
+		}
+		// Overtaken by a newer one while it was under way.
 	}
-	s.revision = rev
-	return s, t.see(s)
+	return nil, fmt.Errorf("%w: the tenant is being changed all the time", ErrStore)
 }
 
 // readDataKey reads and checks a wrapped data key of the Store. ErrNotFound is
