@@ -90,13 +90,23 @@ func TestAuthenticatorErrors(t *testing.T) {
 			t.Error(w.Body)
 		}
 	}
+	r := httpReq("GET", "/keys")
+	r.Header.Set("Authorization", "Bearer "+tokenAcme)
+	not := Bearer(func(context.Context, [32]byte) (Identity, bool, error) { return Identity{Tenant: "acme"}, false, nil })
+	if id, err := not.Authenticate(r); !errors.Is(err, ErrUnauthenticated) || id.Tenant != "" {
+		t.Error(id, err)
+	}
 	down := Bearer(func(context.Context, [32]byte) (Identity, bool, error) {
 		return Identity{Tenant: "acme"}, true, errors.New("db down")
 	})
-	r := httpReq("GET", "/keys")
-	r.Header.Set("Authorization", "Bearer "+tokenAcme)
-	if _, err := down.Authenticate(r); !errors.Is(err, ErrAuthUnavailable) {
-		t.Error(err)
+	limited, err := LimitFailures(down, Limit{1, time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // nobody's failure: not counted
+		if _, err := limited.Authenticate(r); !errors.Is(err, ErrAuthUnavailable) {
+			t.Error(err)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ type tenant interface {
 type handler struct {
 	tenant   func(id string) tenant
 	waiver   func() byok.Waiver
-	auth     Authenticator
+	auth     *failureLimiter // never lets an identity without a tenant through
 	provider string
 	limits   *rates
 	log      *slog.Logger
@@ -81,11 +81,12 @@ func newHandler(t func(string) tenant, waiver func() byok.Waiver, auth Authentic
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := auth.(*failureLimiter); !ok {
-		auth = &failureLimiter{auth: auth, rates: newRates(limits)}
+	limited, ok := auth.(*failureLimiter)
+	if !ok {
+		limited = &failureLimiter{auth: auth, rates: newRates(limits)}
 	}
 	return &handler{
-		tenant: t, waiver: waiver, auth: auth, provider: o.Provider,
+		tenant: t, waiver: waiver, auth: limited, provider: o.Provider,
 		limits: newRates(limits), log: o.Logger,
 	}, nil
 }
@@ -185,11 +186,7 @@ func (h *handler) run(r *http.Request) (status int, body any, err error) {
 	}
 	id, err := h.auth.Authenticate(r)
 	if err != nil {
-		return 0, nil, authError(err)
-	}
-	if id.Tenant == "" {
-		// An Authenticator that forgot its error must not let anybody in.
-		return 0, nil, ErrUnauthenticated
+		return 0, nil, err
 	}
 	if err := id.Require(rt.scope); err != nil {
 		return 0, nil, err

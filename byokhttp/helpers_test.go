@@ -47,6 +47,8 @@ type fakeTenant struct {
 	calls    map[string]int
 	last     any // argument of the last call
 	ctx      context.Context
+	ctxErr   error // during the call
+	noBody   bool  // Revoke returns an empty status
 }
 
 var day = time.Date(2026, 2, 3, 4, 5, 6, 789000000, time.FixedZone("", 3600))
@@ -64,7 +66,7 @@ func (t *fakeTenant) note(ctx context.Context, name string, arg any) error {
 		t.calls = map[string]int{}
 	}
 	t.calls[name]++
-	t.last, t.ctx = arg, ctx
+	t.last, t.ctx, t.ctxErr = arg, ctx, ctx.Err()
 	if t.panic != nil {
 		panic(t.panic)
 	}
@@ -101,6 +103,9 @@ func (t *fakeTenant) Revoke(ctx context.Context, reason string) (byok.KeyStatus,
 	}
 	k := t.key()
 	k.Status = byok.StatusRevoked
+	if t.noBody {
+		k = byok.KeyStatus{}
+	}
 	return k, err
 }
 
@@ -230,6 +235,9 @@ func wantProblem(t *testing.T, w *httptest.ResponseRecorder, status int, code st
 		}
 	}
 	wantHeaders(t, w)
+	if (w.Header().Get("Connection") == "close") != (status == http.StatusRequestEntityTooLarge) {
+		t.Errorf("%d with Connection %q", status, w.Header().Get("Connection"))
+	}
 	return p
 }
 

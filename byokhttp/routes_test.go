@@ -249,6 +249,11 @@ func TestNotAudited(t *testing.T) {
 	if seen != 4 {
 		t.Errorf("%d commands", seen)
 	}
+	e := newEnv(t, nil) // it took effect, and could not be read back
+	e.tenants["acme"].err, e.tenants["acme"].statusOK, e.tenants["acme"].noBody = byok.ErrNotAudited, true, true
+	if w := e.do(tokenAcme, "DELETE", "/keys", ""); !strings.Contains(w.Body.String(), `"organization_id":"acme"`) || !strings.Contains(w.Body.String(), `"status":"revoked"`) {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
 }
 
 // A client that hangs up after it pulled the brake has pulled it.
@@ -260,6 +265,9 @@ func TestDeleteOutlivesClient(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer "+tokenAcme)
 	if w := serve(e, r); w.Code != 200 {
 		t.Fatal(w.Code, w.Body)
+	}
+	if err := e.tenants["acme"].ctxErr; err != nil {
+		t.Error("stopped by the client:", err)
 	}
 	if _, ok := e.tenants["acme"].ctx.Deadline(); !ok {
 		t.Error("no deadline either")
