@@ -108,6 +108,14 @@ func (c *caller) try(ctx context.Context, name string, op lease.Ops,
 	}
 }
 
+// newest returns the newest call, and a zero one if the driver refused to send any.
+func (c *caller) newest() KMSCall {
+	if len(c.calls) == 0 {
+		return KMSCall{}
+	}
+	return c.calls[len(c.calls)-1]
+}
+
 func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 	f func(context.Context) (result, error)) (result, *KeyError) {
 	begun := c.access.begin(op)
@@ -118,6 +126,9 @@ func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 	if err != nil {
 		ke = c.keyError(name, err)
 		call.Class, call.Code, call.RequestID = ke.Class, ke.Code, ke.RequestID
+	}
+	if call.Class == ClassKeyID {
+		return r, ke // nothing was sent
 	}
 	c.calls = append(c.calls, call)
 	c.k.stats.kmsCalls.Add(1)

@@ -103,7 +103,7 @@ func (t *tenantCache) examine(ctx context.Context, key KeyID, h *Health, event *
 
 // add puts the newest call of c into the checks.
 func (h *Health) add(name string, c *caller, err error) {
-	call := c.calls[len(c.calls)-1]
+	call := c.newest()
 	check := Check{Name: name, Status: "pass", Code: Code(err), RequestID: call.RequestID, Took: call.Took}
 	if err != nil {
 		check.Status = "fail"
@@ -126,8 +126,8 @@ func (t *tenantCache) describe(ctx context.Context, c *caller, h *Health) {
 		return result{Receipt: got.Receipt}, err
 	})
 	c.calls = append(c.calls, quiet.calls...)
-	check := Check{Name: "describe_key", Status: "pass", Took: quiet.calls[len(quiet.calls)-1].Took,
-		RequestID: quiet.calls[len(quiet.calls)-1].RequestID}
+	call := quiet.newest()
+	check := Check{Name: "describe_key", Status: "pass", RequestID: call.RequestID, Took: call.Took}
 	if err != nil {
 		if check.Status = "warn"; h.CMKAccessible {
 			h.Warnings = append(h.Warnings, WarnDescribeNotGranted)

@@ -64,7 +64,7 @@ func TestLifeOfATenant(t *testing.T) {
 	cmk := env.CMK("acme")
 	st, err := acme.Register(ctx, byok.Registration{Key: awskms.Key(cmk.ARN()), Alias: "alias/byok", Description: "our key"})
 	want(t, "Register", err, nil)
-	if st.Status != byok.StatusPendingWaiver || st.DEKVersion != 1 || st.Key.ID != cmk.ARN() || len(st.Warnings) != 0 {
+	if st.Status != byok.StatusPendingWaiver || st.DEKVersion != 1 || st.Key.ID != cmk.ARN() || len(st.Warnings) != 0 || st.Access != byok.AccessAccessible {
 		t.Fatalf("status after Register: %+v", st)
 	}
 	_, err = k.Seal(ctx, scope, []byte("x"), nil)

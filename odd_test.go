@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/byok-go/byok"
+	"github.com/byok-go/byok/awskms"
 	"github.com/byok-go/byok/byoktest"
 )
 
@@ -128,6 +129,31 @@ func TestD16_DeafKeyring(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Error("a key that came too late was not wiped")
+}
+
+// A driver that no longer accepts the registered key, after a change of its
+// options, say: refused everywhere, nothing sent, nothing panics.
+func TestKeyThatTheDriverRefuses(t *testing.T) {
+	env := byoktest.New(t, nil)
+	env.Tenant("acme")
+	sealed := seal(t, env.Keeper, "acme", "x", "")
+	keys, err := awskms.NewFromClient(env.Fake.Client(byoktest.PlatformRole), &awskms.Options{Accounts: []string{"000000000001"}})
+	want(t, "NewFromClient", err, nil)
+	k, err := byok.New(byoktest.Service, keys, env.Store, env.Audit, nil)
+	want(t, "New", err, nil)
+	defer k.Close()
+	env.Fake.ResetCalls()
+	_, err = open(t, k, "acme", sealed, "")
+	want(t, "Open", err, byok.ErrKeyID)
+	h, err := k.Tenant("acme").Health(t.Context())
+	if want(t, "Health", err, nil); h.Status != byok.Unhealthy || h.CMKAccessible {
+		t.Errorf("%+v", h)
+	}
+	_, err = k.Tenant("acme").Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK})
+	want(t, "Rotate", err, byok.ErrKeyID)
+	if n := len(env.Fake.Calls()); n != 0 {
+		t.Errorf("%d KMS calls", n)
+	}
 }
 
 // Denials are never retried, the lack of an answer is, and each attempt within the deadline.

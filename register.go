@@ -31,10 +31,11 @@ func (t *Tenant) Register(ctx context.Context, r Registration) (KeyStatus, error
 	}
 	defer done()
 	event := t.k.stamp(Event{Op: OpRegister, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Scope: Scope{Tenant: t.id}})
-	if format.ValidProvider(r.Key.Provider) && format.ValidKey(r.Key.ID) {
-		event.Key = r.Key // else it is anything, and does not belong into a log
-	}
+	event.Key = r.Key
 	s, err := c.register(ctx, r, &event)
+	if errors.Is(err, ErrKeyID) {
+		event.Key = KeyID{} // it may be anything, a token that was pasted into the wrong field too
+	}
 	if s == nil {
 		_, err = t.k.conclude(ctx, event, err)
 		return KeyStatus{}, err
@@ -43,7 +44,7 @@ func (t *Tenant) Register(ctx context.Context, r Registration) (KeyStatus, error
 }
 
 func (t *tenantCache) register(ctx context.Context, r Registration, event *Event) (*state, error) {
-	if event.Key != r.Key {
+	if !format.ValidProvider(r.Key.Provider) || !format.ValidKey(r.Key.ID) {
 		return nil, ErrKeyID
 	}
 	s, err := t.readState(ctx)
@@ -92,6 +93,13 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 		now.Version = s.Generation
 		return change{events: append([]Event{now}, t.activate(s, now)...), writes: []Item{claimed}}, nil
 	})
+	if s != nil {
+		t.mu.Lock()
+		if a := t.access; a != nil && a.key == r.Key && a.seen == AccessUnknown {
+			a.seen = AccessAccessible // seven answers say so; but none of them is a proof for a data key
+		}
+		t.mu.Unlock()
+	}
 	if s != nil && held.tenant != "" && held.tenant != t.tenant {
 		t.k.note(ctx, Event{Op: OpRelease, Outcome: OutcomeSuccess, Scope: Scope{Tenant: held.tenant}, Key: r.Key,
 			Reason: "the key policy refuses this tenant, and is bound to another one"})

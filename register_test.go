@@ -62,6 +62,11 @@ func TestRegisterRefusals(t *testing.T) {
 			t.Errorf("KMS was asked about %.40q", id)
 		}
 	}
+	for _, e := range env.Audit.All() {
+		if e.Code == "BYOK_001" && (e.Key != (byok.KeyID{}) || len(e.Calls) != 0) {
+			t.Errorf("the event of a refused identifier repeats it: %+v", e)
+		}
+	}
 	restore := env.Fake.Outage()
 	_, err := register(t, env.Keeper.Tenant("acme"), env.CMK("acme"))
 	want(t, "KMS is down", err, byok.ErrKeyUnavailable)
