@@ -17,12 +17,13 @@ import (
 // own event, so that a KMS call stands in exactly one.
 
 type flightID struct {
+	current bool // whatever data key seals now; else the one named, whoever named it
 	purpose string
-	dataKey DataKeyID // zero: whatever data key is current
+	dataKey DataKeyID
 	wrapped [sha512.Size384]byte
 }
 
-func (id entryID) flight() flightID { return flightID{id.purpose, id.dataKey, id.wrapped} }
+func (id entryID) flight() flightID { return flightID{false, id.purpose, id.dataKey, id.wrapped} }
 
 type flight struct {
 	done chan struct{}
@@ -82,7 +83,7 @@ func (t *tenantCache) permitted(ctx context.Context) (read lease.Time, s *state,
 
 // loadCurrent loads the data key that seals for a purpose, making it on first use.
 func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, error) {
-	return t.fly(ctx, flightID{purpose: purpose}, func(ctx context.Context) (*entry, error) {
+	return t.fly(ctx, flightID{current: true, purpose: purpose}, func(ctx context.Context) (*entry, error) {
 		read, s, err := t.permitted(ctx)
 		if err != nil {
 			return nil, err
@@ -122,7 +123,7 @@ func (t *tenantCache) loadStored(ctx context.Context, purpose string, id DataKey
 // loadInside loads a data key that only the envelope itself holds.
 func (t *tenantCache) loadInside(ctx context.Context, purpose string, id DataKeyID, r format.Recipient, op Op) (*entry, error) {
 	hash := hashWrapped(r.Wrapped)
-	return t.fly(ctx, flightID{purpose, id, hash}, func(ctx context.Context) (*entry, error) {
+	return t.fly(ctx, flightID{false, purpose, id, hash}, func(ctx context.Context) (*entry, error) {
 		read, _, err := t.permitted(ctx)
 		if err != nil {
 			return nil, err

@@ -95,8 +95,12 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 	})
 	if s != nil {
 		t.mu.Lock()
-		if a := t.access; a != nil && a.key == r.Key && a.seen == AccessUnknown {
-			a.seen = AccessAccessible // seven answers say so; but none of them is a proof for a data key
+		if a := t.access; a != nil && a.key == r.Key {
+			// Seven answers say that we are let in. None of them is a proof for a data
+			// key; but an earlier denial need not wait any longer to be looked into.
+			if a.lease.Hint(t.k.clock.Now()); a.seen == AccessUnknown {
+				a.seen = AccessAccessible
+			}
 		}
 		t.mu.Unlock()
 	}

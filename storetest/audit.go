@@ -171,7 +171,7 @@ func (a *audit) walk(tenant string, q byok.AuditQuery, between func(p byok.Audit
 		if p.NextCursor == "" {
 			return got, pages
 		}
-		if len(p.Events) == 0 || p.NextCursor == q.Cursor {
+		if len(p.Events) == 0 || p.NextCursor == q.Cursor || pages > 5000 {
 			a.Fatal("a page that leads nowhere")
 		}
 		q.Cursor = p.NextCursor

@@ -202,7 +202,7 @@ func (a *audit) quietWalk(q byok.AuditQuery) (got []string, err error) {
 		for _, e := range p.Events {
 			got = append(got, e.ID)
 		}
-		if p.NextCursor == "" || p.NextCursor == q.Cursor {
+		if p.NextCursor == "" || len(got) > 1_000_000 {
 			return got, nil
 		}
 		q.Cursor = p.NextCursor

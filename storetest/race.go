@@ -96,7 +96,7 @@ var raceCases = []storeCase{
 	{"opposite orders", func(s *store) {
 		s.write(item("p", "a", 0, "0"), item("p", "b", 0, "0"), item("p", "c", 0, "0"))
 		parallel(s, 8, func(g int) error {
-			return increment(s.ctx, s.Store, 10, func(read func(string) (byok.Item, error)) ([]byok.Item, error) {
+			return increment(s.ctx, s.Store, 10, 8*10, func(read func(string) (byok.Item, error)) ([]byok.Item, error) {
 				ids := []string{"a", "b", "c"}
 				if g%2 == 1 {
 					ids = []string{"c", "b", "a"}
@@ -157,9 +157,11 @@ var raceCases = []storeCase{
 	{"what was acknowledged is seen by everybody", func(s *store) {
 		s.write(item("p", "i", 0, "0"))
 		var done atomic.Uint64
+		var ended atomic.Bool
 		done.Store(1)
 		parallel(s, 6, func(g int) error {
 			if g == 0 {
+				defer ended.Store(true)
 				for rev := uint64(1); rev < 150; rev++ {
 					if err := s.Apply(s.ctx, item("p", "i", rev, "x")); err != nil {
 						return err
@@ -169,7 +171,7 @@ var raceCases = []storeCase{
 				return nil
 			}
 			for {
-				least := done.Load()
+				last, least := ended.Load(), done.Load()
 				i, err := s.Get(s.ctx, byok.Ref{Partition: "p", ID: "i"})
 				if err != nil {
 					return err
@@ -181,7 +183,7 @@ var raceCases = []storeCase{
 				if i.Revision < least || len(l) != 1 || l[0].Revision < least {
 					return fmt.Errorf("revision %d was acknowledged, but Get or List returns an older one", least)
 				}
-				if least == 150 {
+				if last {
 					return nil
 				}
 			}
@@ -193,7 +195,7 @@ var raceCases = []storeCase{
 func count(s *store, n, each int, handle func(i int) byok.Store) {
 	s.write(item("p", "i", 0, "0"))
 	parallel(s, n, func(i int) error {
-		return increment(s.ctx, handle(i), each, func(read func(string) (byok.Item, error)) ([]byok.Item, error) {
+		return increment(s.ctx, handle(i), each, n*each, func(read func(string) (byok.Item, error)) ([]byok.Item, error) {
 			i, err := read("i")
 			return []byok.Item{next(i)}, err
 		})
@@ -202,9 +204,11 @@ func count(s *store, n, each int, handle func(i int) byok.Store) {
 }
 
 // increment repeats read, change and Apply until it has succeeded times times.
-func increment(ctx context.Context, s byok.Store, times int, change func(read func(string) (byok.Item, error)) ([]byok.Item, error)) error {
+// Every conflict is owed to somebody else's success since the read, so there
+// are fewer of them than all, the sum of everybody's successes.
+func increment(ctx context.Context, s byok.Store, times, all int, change func(read func(string) (byok.Item, error)) ([]byok.Item, error)) error {
 	read := func(id string) (byok.Item, error) { return s.Get(ctx, byok.Ref{Partition: "p", ID: id}) }
-	for done := 0; done < times; {
+	for done, conflicts := 0, 0; done < times; {
 		writes, err := change(read)
 		if err != nil {
 			return err
@@ -214,6 +218,10 @@ func increment(ctx context.Context, s byok.Store, times int, change func(read fu
 			done++
 		case !errors.Is(err, byok.ErrConflict):
 			return fmt.Errorf("Apply under contention: %w", err)
+		default:
+			if conflicts++; conflicts > all {
+				return errors.New("more conflicts than there are writes: a revision was read that is not the item's")
+			}
 		}
 	}
 	return nil
