@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -213,6 +214,7 @@ func increment(ctx context.Context, s byok.Store, times, all int, change func(re
 		if err != nil {
 			return err
 		}
+		runtime.Gosched() // let the others in, where a lost update would be made
 		switch err := s.Apply(ctx, writes...); {
 		case err == nil:
 			done++

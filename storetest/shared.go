@@ -43,8 +43,10 @@ var sharedStoreCases = []sharedStoreCase{
 			a.write(item("p", "i", rev, fmt.Sprint(rev)))
 			b.want("p", "i", rev+1, fmt.Sprint(rev))
 			b.wantList("p", "", 5, item("p", "i", rev+1, fmt.Sprint(rev)))
+			a.want("p", "i", rev+1, fmt.Sprint(rev))
 			b.write(item("p", "i", rev+1, "from b"))
 			a.want("p", "i", rev+2, "from b")
+			b.want("p", "i", rev+2, "from b")
 			a.conflict(item("p", "i", rev+1, "stale"))
 		}
 	}},

@@ -105,7 +105,7 @@ var valueCases = []storeCase{
 		if err != nil || len(listed) != 2 {
 			s.Fatal(len(listed), err)
 		}
-		_ = append(listed[0].Value, "xxxxxxxxxxxxxxxx"...)
+		_ = append(listed[0].Value, "xxxx"...)
 		if string(listed[1].Value) != "bbbb" {
 			s.Fatal("appending to one value changed the next one")
 		}
