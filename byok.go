@@ -85,7 +85,6 @@ type Keeper struct {
 
 	tenants sync.Map // tenant -> *tenantCache
 	lru     leaseList
-	swept   atomic.Int64 // monotonic ns of the last sweep
 	stats   struct{ misses, kmsCalls, denials atomic.Uint64 }
 
 	closed atomic.Bool

@@ -140,6 +140,20 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 	t.k.changed(old, now)
 }
 
+// verdict is what no answer means: that, unless the newest answer there was is
+// a denial. Then it still stands (I6).
+func (a *access) verdict(unanswered *KeyError) error {
+	if a == nil {
+		return unanswered
+	}
+	a.t.mu.RLock()
+	defer a.t.mu.RUnlock()
+	if a.lease.Denied() {
+		return a.denial()
+	}
+	return unanswered
+}
+
 // denial is why a denied key refuses, and ErrKeyUnavailable for one that is not
 // denied: no lease. The caller holds mu.
 func (a *access) denial() error {
@@ -355,20 +369,30 @@ func (k *Keeper) wipe(gone []*entry) {
 	}
 }
 
-// sweep wipes the data keys whose lease has ended. Run calls it every second;
-// a load does too, so that a process without Run keeps none for long.
+// sweep wipes the data keys whose lease has ended. Run calls it every second, and
+// each load does, so that a process without Run keeps none for long while
+// anything goes on. The list is in order of the proofs, so it looks at no more
+// than what has ended, and one.
 func (k *Keeper) sweep() {
-	k.tenants.Range(func(_, v any) bool {
-		t := v.(*tenantCache)
+	for {
+		k.lru.mu.Lock()
+		_, oldest, ok := k.lru.list.GetOldest()
+		k.lru.mu.Unlock()
+		if !ok {
+			return
+		}
+		t := oldest.t
 		t.mu.Lock()
-		gone := t.purge(func(e *entry) bool {
-			s := t.check(e)
-			return s == lease.Expired || s == lease.Denied
-		})
+		ended := t.check(oldest.e) == lease.Expired
+		if ended {
+			t.drop(oldest.e)
+		}
 		t.mu.Unlock()
-		k.wipe(gone)
-		return true
-	})
+		if !ended {
+			return
+		}
+		k.wipe([]*entry{oldest.e})
+	}
 }
 
 // cache returns the tenantCache of a tenant, making one if there is none.

@@ -95,7 +95,7 @@ func (c *caller) try(ctx context.Context, name string, op lease.Ops,
 			return r, ke
 		}
 		if n+1 == kmsAttempts || ctx.Err() != nil {
-			return r, ke
+			return r, c.access.verdict(ke)
 		}
 		pause := max(ke.RetryAfter, rand.N(kmsPause<<n))
 		timer := time.NewTimer(min(pause, kmsPauseMax))
@@ -103,7 +103,7 @@ func (c *caller) try(ctx context.Context, name string, op lease.Ops,
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return r, ke
+			return r, c.access.verdict(ke)
 		}
 	}
 }

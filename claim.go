@@ -35,16 +35,30 @@ func (p *prober) contest(ctx context.Context, binding string) (*heldClaim, error
 	return h, nil
 }
 
-// take returns the write that makes the claim t's, if nobody was faster.
-func (h *heldClaim) take(ctx context.Context, t *tenantCache) (Item, error) {
+// take returns the writes that make the claim t's, if nobody was faster: the claim
+// itself, and the event of it for whom it is taken from.
+func (h *heldClaim) take(ctx context.Context, t *tenantCache) ([]Item, error) {
 	now, err := t.k.readClaim(ctx, h.key)
 	if err != nil {
-		return Item{}, err
+		return nil, err
 	}
-	if now.tenant != "" && now.tenant != t.tenant && now.revision != h.revision {
-		return Item{}, ErrKeyTaken
+	mine := encodeItem(now.ref, now.revision, claim{layoutVersion, t.tenant, h.key})
+	if now.tenant == "" || now.tenant == t.tenant {
+		return []Item{mine}, nil
 	}
-	return encodeItem(now.ref, now.revision, claim{layoutVersion, t.tenant, h.key}), nil
+	if now.revision != h.revision {
+		return nil, ErrKeyTaken
+	}
+	box, err := t.k.cache(now.tenant).readOutbox(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(box.Events) >= maxPending {
+		return nil, ErrAudit
+	}
+	box.Events = append(box.Events, t.k.stamp(Event{Op: OpRelease, Outcome: OutcomeSuccess, Scope: Scope{Tenant: now.tenant},
+		Key: h.key, Reason: "the key policy refuses this tenant, and is bound to another one"}))
+	return []Item{mine, encodeItem(refOutbox(now.tenant), box.revision, box)}, nil
 }
 
 func (k *Keeper) readClaim(ctx context.Context, key KeyID) (*heldClaim, error) {

@@ -79,6 +79,9 @@ func (d *Direct) Open(ctx context.Context, s Scope, sealed, aad []byte) ([]byte,
 	if err != nil {
 		return nil, d.conclude(ctx, OpOpen, s, DataKeyID{}, c, result{}, fmt.Errorf("%w: %w", ErrMalformed, err))
 	}
+	if err := floe.Check(payload); err != nil {
+		return nil, d.conclude(ctx, OpOpen, s, h.DataKey, c, result{}, opaque(err))
+	}
 	inside := recipientOf(h, d.key)
 	if h.Tenant != s.Tenant || h.Policy != format.PolicyANY || inside.Key == "" {
 		return nil, d.conclude(ctx, OpOpen, s, h.DataKey, c, result{}, ErrOpen)

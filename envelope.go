@@ -38,6 +38,10 @@ func (k *Keeper) Seal(ctx context.Context, s Scope, plaintext, aad []byte) ([]by
 	if err != nil {
 		return nil, err
 	}
+	if !k.enter() {
+		return nil, ErrClosed
+	}
+	defer k.leave()
 	t := k.cache(s.Tenant)
 	var out []byte
 	g, err := t.use(ctx, func() (grant, error) { return t.grantSeal(ctx, s.Purpose) },
@@ -72,6 +76,10 @@ func (k *Keeper) Open(ctx context.Context, s Scope, sealed, aad []byte) ([]byte,
 	if err != nil {
 		return nil, err
 	}
+	if !k.enter() {
+		return nil, ErrClosed
+	}
+	defer k.leave()
 	t := k.cache(s.Tenant)
 	event := Event{Op: OpOpen, Scope: s}
 	h, core, payload, err := format.Parse(sealed)
@@ -82,6 +90,9 @@ func (k *Keeper) Open(ctx context.Context, s Scope, sealed, aad []byte) ([]byte,
 		return nil, t.deliver(ctx, event, grant{}, ErrOpen)
 	}
 	event.DataKey = h.DataKey
+	if err := floe.Check(payload); err != nil { // before KMS is asked for a key to it
+		return nil, t.deliver(ctx, event, grant{}, opaque(err))
+	}
 	var out []byte
 	g, err := t.use(ctx, func() (grant, error) { return t.grantOpen(ctx, s.Purpose, h) },
 		func(_ grant, raw []byte) (err error) {

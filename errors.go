@@ -53,8 +53,8 @@ var (
 	ErrKeyTaken = newError(nil, "a key is registered already, or this one is in use")
 	// ErrMoveRequired: data of the tenant is wrapped by another CMK.
 	ErrMoveRequired = newError(nil, "existing data is wrapped by another key")
-	// ErrPolicyUnbound: the CMK's policy would also let us in for other tenants
-	// (or we could not tell), and Options.AllowUnboundPolicy is not set.
+	// ErrPolicyUnbound: the CMK's policy would also let us in for other tenants,
+	// and Options.AllowUnboundPolicy is not set.
 	ErrPolicyUnbound = newError(nil, "the key policy is not bound to this tenant")
 	// ErrKeyID: not the identifier of a key that the Keyring accepts.
 	ErrKeyID = newError(nil, "not an acceptable key identifier")

@@ -118,10 +118,10 @@ func (k *Keeper) settle(ctx context.Context, e Event) {
 	}
 	go func() {
 		defer k.leave()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		defer cancel()
-		if k.record(ctx, e) == nil {
-			_ = k.record(ctx, k.withheld(e, ctx.Err()))
+		if k.record(rctx, e) == nil {
+			_ = k.record(rctx, k.withheld(e, ErrAudit)) // which is what the caller got
 		}
 	}()
 }

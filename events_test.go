@@ -337,7 +337,9 @@ func TestI18_CallerLeavesWhileRecording(t *testing.T) {
 		var got []byok.Outcome
 		for _, e := range sink.All() {
 			if e.Op == byok.OpOpen {
-				got = append(got, e.Outcome)
+				if got = append(got, e.Outcome); e.Outcome == byok.OutcomeWithheld && e.Code != "BYOK_012" {
+					t.Errorf("code %q", e.Code)
+				}
 			}
 		}
 		if fmt.Sprint(got) != "[success withheld]" {

@@ -53,9 +53,9 @@ func (t *Tenant) Health(ctx context.Context) (Health, error) {
 	}
 	h.KeyStatus = c.snapshot(s)
 	h.Warnings = append(h.Warnings, h.KeyStatus.Warnings...)
-	event.Outcome = OutcomeSuccess // of the question; what it found is in Code and Class
+	event.Outcome = OutcomeSuccess
 	if refused != nil {
-		event.fail(refused)
+		event.fail(refused) // what it found, although the question itself was answered
 	}
 	event.Actor = actorFrom(ctx)
 	if err := t.k.record(ctx, t.k.stamp(event)); err != nil {

@@ -66,6 +66,7 @@ func (t *tenantCache) takeoff(ctx context.Context, id flightID, f func(context.C
 		}()
 		ctx, cancel := t.k.detach(ctx, kmsDeadline)
 		defer cancel()
+		t.k.sweep()
 		fl.e, fl.err = f(ctx)
 	}()
 	return fl, nil

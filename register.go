@@ -91,7 +91,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 		s.CreatedAt, s.LastValidatedAt = now.Time, now.Time
 		s.Lifecycle, s.RevokeReason = lifecyclePending, ""
 		now.Version = s.Generation
-		return change{events: append([]Event{now}, t.activate(s, now)...), writes: []Item{claimed}}, nil
+		return change{events: append([]Event{now}, t.activate(s, now)...), writes: claimed}, nil
 	})
 	if s != nil {
 		t.mu.Lock()
@@ -105,8 +105,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 		t.mu.Unlock()
 	}
 	if s != nil && held.tenant != "" && held.tenant != t.tenant {
-		t.k.note(ctx, Event{Op: OpRelease, Outcome: OutcomeSuccess, Scope: Scope{Tenant: held.tenant}, Key: r.Key,
-			Reason: "the key policy refuses this tenant, and is bound to another one"})
+		_ = t.k.cache(held.tenant).flush(ctx) // or later: it is in its outbox
 	}
 	return s, err
 }

@@ -343,3 +343,39 @@ func TestForbiddenCalls(t *testing.T) {
 		}
 	}
 }
+
+// Check says of public parameters what Open says, and nothing of the rest.
+func TestCheckAgreesWithOpen(t *testing.T) {
+	key, other := make([]byte, KeySize), bytes.Repeat([]byte{1}, KeySize)
+	sealed, err := Seal(nil, key, Params{SegmentSize: 4096}, nil, make([]byte, 9000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(sealed); err != nil {
+		t.Errorf("Check of a good message: %v", err)
+	}
+	sealed[len(sealed)-1] ^= 1
+	if err := Check(sealed); err != nil {
+		t.Errorf("Check looked at more than what is public: %v", err)
+	}
+	refused := 0
+	for n := range sealed {
+		if err := Check(sealed[:n]); err != nil {
+			refused++
+			if _, want := Open(nil, other, nil, sealed[:n]); n >= HeaderSize && want != ErrAuth || err != ErrAuth {
+				t.Errorf("prefix of %d: Check %v, Open %v", n, err, want)
+			}
+		}
+	}
+	for i := range paramsSize {
+		b := bytes.Clone(sealed)
+		b[i] ^= 1
+		if _, want := Open(nil, key, nil, b); Check(b) != ErrMalformed || want != ErrMalformed {
+			t.Errorf("parameter byte %d: Check %v, Open %v", i, Check(b), want)
+		}
+		refused++
+	}
+	if refused < HeaderSize+paramsSize {
+		t.Errorf("only %d refused", refused)
+	}
+}
