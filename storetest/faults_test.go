@@ -165,7 +165,7 @@ func TestSuiteDetectsFaults(t *testing.T) {
 		name, by string
 		break_   func(s *faulty)
 	}{
-		{"lost update", "32 increment one counter", func(s *faulty) {
+		{"lost update", "a stale revision is a conflict", func(s *faulty) {
 			s.check = func(old, w byok.Item) error { return nil }
 		}},
 		{"lost update, by a gap between check and write", "32 increment one counter", func(s *faulty) { s.gap = true }},
@@ -247,7 +247,7 @@ func TestSuiteDetectsFaults(t *testing.T) {
 				return w
 			}
 		}},
-		{"stale Get", "what was acknowledged is seen by everybody", func(s *faulty) {
+		{"stale Get", "each write adds one", func(s *faulty) {
 			cache, age := map[byok.Ref]byok.Item{}, map[byok.Ref]int{}
 			s.get = func(s *faulty, r byok.Ref) (byok.Item, error) {
 				if i, ok := cache[r]; ok && age[r]%8 != 0 {
