@@ -222,6 +222,34 @@ func TestOpenRefusesJunk(t *testing.T) {
 	mustOpen(t, env.Keeper, "acme", sealed, "row", "some plaintext that is longer than a tag")
 }
 
+// Names that run into each other when they are put together are different names (E9, B2).
+func TestE9_NamesDoNotRunTogether(t *testing.T) {
+	env := byoktest.New(t, nil)
+	scopes := []byok.Scope{{Tenant: "a", Purpose: "b.c"}, {Tenant: "a.b", Purpose: "c"}, {Tenant: "a:b", Purpose: "c"},
+		{Tenant: "a", Purpose: "b"}, {Tenant: "ab", Purpose: "c"}, {Tenant: "A", Purpose: "b.c"}, {Tenant: "a", Purpose: "default"}}
+	registered := map[string]bool{}
+	var sealed [][]byte
+	for _, s := range scopes {
+		if !registered[s.Tenant] {
+			env.Tenant(s.Tenant)
+			registered[s.Tenant] = true
+		}
+		b, err := env.Keeper.Seal(t.Context(), s, []byte("x"), nil)
+		want(t, "Seal", err, nil)
+		sealed = append(sealed, b)
+	}
+	for i, s := range scopes {
+		for j, b := range sealed {
+			_, err := env.Keeper.Open(t.Context(), s, b, nil)
+			if i == j {
+				want(t, fmt.Sprint(s), err, nil)
+			} else {
+				want(t, fmt.Sprint(s, " opens ", scopes[j]), err, byok.ErrOpen)
+			}
+		}
+	}
+}
+
 func TestArguments(t *testing.T) {
 	env := byoktest.New(t, nil)
 	env.Tenant("acme")

@@ -306,6 +306,51 @@ func TestI12_OneCallForAll(t *testing.T) {
 	})
 }
 
+// DescribeKey says Enabled, use says denied: denial wins (D17).
+func TestD17_DescribeKeyIsNoProof(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		acme, cmk := env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		cmk.SetPolicy(`{"Version":"2012-10-17","Statement":[
+			{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + byoktest.Account + `:root"},"Action":"kms:*","Resource":"*"},
+			{"Effect":"Allow","Principal":{"AWS":"` + byoktest.PlatformRole + `"},"Action":"kms:DescribeKey","Resource":"*"}]}`)
+		h, err := acme.Health(t.Context())
+		want(t, "Health", err, nil)
+		last := h.Checks[len(h.Checks)-1]
+		if h.Status != byok.Unhealthy || last.Name != "describe_key" || last.Status != "pass" {
+			t.Errorf("%+v", h)
+		}
+		_, err = open(t, env.Keeper, "acme", sealed, "")
+		want(t, "Open", err, byok.ErrKeyDenied)
+	})
+}
+
+// Our own identity policy is broken: data stops, but nobody is told that the
+// tenant revoked us.
+func TestPlatformDenialIsNotTheTenants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		acme, _ := env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		env.Fake.Account("999999999999").PutIdentityPolicy(byoktest.PlatformRole,
+			`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}`)
+		time.Sleep(byok.DefaultMaxAge)
+		_, err := open(t, env.Keeper, "acme", sealed, "")
+		want(t, "Open", err, byok.ErrPlatform)
+		if errors.Is(err, byok.ErrKeyRevoked) {
+			t.Error("our own fault is taken for a revocation (I6)")
+		}
+		st, err := acme.Status(t.Context())
+		if want(t, "Status", err, nil); st.Status != byok.StatusActive || st.Access != byok.AccessDegraded {
+			t.Errorf("%+v", st)
+		}
+		env.Fake.Account("999999999999").DeleteIdentityPolicies(byoktest.PlatformRole)
+		time.Sleep(time.Second)
+		mustOpen(t, env.Keeper, "acme", sealed, "", "x")
+	})
+}
+
 // cutStore is a Store that can be cut off.
 type cutStore struct {
 	byok.Store
