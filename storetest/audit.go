@@ -14,19 +14,17 @@ import (
 )
 
 // TestAudit checks the contract of byok.AuditSink, and that of byok.AuditReader
-// if the sink is one. open is called once for each case and returns a sink
-// without events.
+// if the sink is one. open is called once to find that out, and once for each
+// case; it returns a sink without events.
 func TestAudit(t *testing.T, open func(t *testing.T) byok.AuditSink) {
+	_, reads := open(t).(byok.AuditReader)
 	n := 0
 	for _, c := range auditCases {
-		t.Run(c.name, func(t *testing.T) {
-			if a := newAudit(t, open(t)); a.AuditReader != nil || !c.reads {
-				n++
-				c.run(a)
-				return
-			}
-			t.Skip("not an AuditReader")
-		})
+		if c.reads && !reads {
+			continue
+		}
+		n++
+		t.Run(c.name, func(t *testing.T) { c.run(newAudit(t, open(t))) })
 	}
 	t.Logf("storetest: %d cases of AuditSink and AuditReader", n)
 }
