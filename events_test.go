@@ -193,6 +193,11 @@ func TestH5_SinkFails(t *testing.T) {
 	if strings.Contains(err.Error(), "secret") {
 		t.Errorf("the sink's text leaks: %v", err)
 	}
+	cold := env.NewKeeper()
+	_, err = open(t, cold, "acme", sealed, "")
+	if want(t, "Open with a cold data key", err, byok.ErrAudit); cold.Stats().Leases != 0 {
+		t.Error("a lease whose event is not recorded")
+	}
 	_, err = env.Keeper.Seal(t.Context(), byok.Scope{Tenant: "acme"}, nil, nil)
 	want(t, "Seal", err, byok.ErrAudit)
 	_, err = env.Keeper.Seal(t.Context(), byok.Scope{Tenant: "acme", Purpose: "new"}, nil, nil)

@@ -167,6 +167,7 @@ func TestI7_OvertakenReadIsNoRollback(t *testing.T) {
 	store := &heldStore{Store: new(byok.MemStore)}
 	env := byoktest.New(t, &byoktest.Options{Store: store})
 	acme, _ := env.Tenant("acme")
+	backup := copyStore(t, store.Store, "tenant:acme", "tenants", "cmk")
 	held := store.hold() // an answer is read now, and arrives later
 	done := make(chan error)
 	go func() {
@@ -178,6 +179,41 @@ func TestI7_OvertakenReadIsNoRollback(t *testing.T) {
 	want(t, "Rotate", err, nil)
 	close(store.release)
 	want(t, "Status", <-done, nil)
+	// ... and leaves no trace: the newest state seen is still the mark for a real one.
+	store.mu.Lock()
+	store.Store = backup
+	store.mu.Unlock()
+	_, err = acme.Status(t.Context())
+	want(t, "Status of a rolled back Store", err, byok.ErrStore)
+}
+
+// A wrapped key inside an envelope is used when the Store says that it does not
+// know the data key, not when it says nothing.
+func TestNoFallbackOnAStoreThatFails(t *testing.T) {
+	env := byoktest.New(t, nil)
+	env.Tenant("acme")
+	alone, err := byok.New(byoktest.Service, env.Keys, env.Store, env.Audit, &byok.Options{PerOperation: true})
+	want(t, "New", err, nil)
+	defer alone.Close()
+	inside, err := alone.Seal(t.Context(), byok.Scope{Tenant: "acme"}, []byte("x"), nil)
+	want(t, "Seal", err, nil)
+	for _, o := range []*byok.Options{nil, {PerOperation: true}} {
+		k, err := byok.New(byoktest.Service, env.Keys, blindStore{env.Store}, env.Audit, o)
+		want(t, "New", err, nil)
+		defer k.Close()
+		_, err = open(t, k, "acme", inside, "")
+		want(t, "Open", err, byok.ErrStore)
+	}
+}
+
+// blindStore cannot read data keys.
+type blindStore struct{ byok.Store }
+
+func (s blindStore) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
+	if strings.HasPrefix(r.ID, "dek:") {
+		return byok.Item{}, errFlaky
+	}
+	return s.Store.Get(ctx, r)
 }
 
 // heldStore holds one answer to a Get of a state.
@@ -195,7 +231,10 @@ func (s *heldStore) hold() chan struct{} {
 }
 
 func (s *heldStore) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
-	i, err := s.Store.Get(ctx, r)
+	s.mu.Lock()
+	store := s.Store
+	s.mu.Unlock()
+	i, err := store.Get(ctx, r)
 	s.mu.Lock()
 	held, release := s.held, s.release
 	if r.ID == "state" {

@@ -180,6 +180,9 @@ func TestSuspendAndResume(t *testing.T) {
 	if st.Status != byok.StatusDisabled || !strings.Contains(st.Reason, "unpaid") {
 		t.Fatalf("%+v", st)
 	}
+	if n := env.Keeper.Stats().Leases; n != 0 {
+		t.Errorf("%d leases while suspended", n)
+	}
 	_, err = open(t, env.Keeper, "acme", sealed, "")
 	want(t, "Open while suspended", err, byok.ErrSuspended)
 	_, err = open(t, env.NewKeeper(), "acme", sealed, "")

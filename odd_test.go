@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"text/template"
@@ -94,6 +95,101 @@ func TestD16_OddKeyrings(t *testing.T) {
 		}
 		if leaked.Use(func([]byte) error { return nil }) == nil {
 			t.Error("a key beside an error was not wiped")
+		}
+	})
+}
+
+// spoilKeyring spoils the contexts that it is given, and remembers the keys that it gave.
+type spoilKeyring struct {
+	byok.Keyring
+	mu    sync.Mutex
+	given []*byok.DEK
+}
+
+func (s *spoilKeyring) gave(d *byok.DEK, ec byok.EncryptionContext) {
+	for k := range ec {
+		ec[k] = "spoiled"
+	}
+	if d != nil {
+		s.mu.Lock()
+		s.given = append(s.given, d)
+		s.mu.Unlock()
+	}
+}
+
+func (s *spoilKeyring) GenerateDataKey(ctx context.Context, key byok.KeyID, ec byok.EncryptionContext) (*byok.DEK, byok.Wrapped, error) {
+	d, w, err := s.Keyring.GenerateDataKey(ctx, key, ec)
+	s.gave(d, ec)
+	return d, w, err
+}
+
+func (s *spoilKeyring) WrapDataKey(ctx context.Context, key byok.KeyID, dek *byok.DEK, ec byok.EncryptionContext) (byok.Wrapped, error) {
+	w, err := s.Keyring.WrapDataKey(ctx, key, dek, ec)
+	s.gave(nil, ec)
+	return w, err
+}
+
+func (s *spoilKeyring) UnwrapDataKey(ctx context.Context, key byok.KeyID, wrapped []byte, ec byok.EncryptionContext) (*byok.DEK, byok.Receipt, error) {
+	d, r, err := s.Keyring.UnwrapDataKey(ctx, key, wrapped, ec)
+	s.gave(d, ec)
+	clear(wrapped)
+	return d, r, err
+}
+
+// Every data key that a KMS ever gave is wiped: what was used once at once, what
+// was cached at its end, all of it by Close (I10, I20). And a Keyring that
+// spoils what it is given harms nobody.
+func TestI20_EveryKeyIsWiped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, o := range []byok.Options{{}, {PerOperation: true}} {
+			env := byoktest.New(t, nil)
+			cmk := env.CMK("acme")
+			keys := &spoilKeyring{Keyring: env.Keys}
+			k, err := byok.New(byoktest.Service, keys, env.Store, env.Audit, &o)
+			want(t, "New", err, nil)
+			acme := k.Tenant("acme")
+			_, err = register(t, acme, cmk)
+			want(t, "Register", err, nil)
+			_, err = acme.AcknowledgeWaiver(t.Context(), accepted)
+			want(t, "AcknowledgeWaiver", err, nil)
+			alive := func() (n int) {
+				synctest.Wait()
+				for _, d := range keys.given {
+					if d.Use(func([]byte) error { return nil }) == nil {
+						n++
+					}
+				}
+				return n
+			}
+			cached := 1
+			if o.PerOperation {
+				cached = 0
+			}
+			sealed := seal(t, k, "acme", "x", "")
+			mustOpen(t, k, "acme", sealed, "", "x")
+			_, err = acme.Health(t.Context())
+			want(t, "Health", err, nil)
+			_, err = acme.Recheck(t.Context())
+			want(t, "Recheck", err, nil)
+			mustOpen(t, k, "acme", sealed, "", "x")
+			time.Sleep(40 * time.Second) // a renewal
+			mustOpen(t, k, "acme", sealed, "", "x")
+			if n := alive(); n != cached || len(keys.given) < 6 {
+				t.Errorf("%d of %d keys are alive, want %d", n, len(keys.given), cached)
+			}
+			cmk.Disable()
+			_, err = acme.Health(t.Context())
+			want(t, "Health", err, nil)
+			if n := alive(); n != 0 {
+				t.Errorf("%d keys are alive after a denial", n)
+			}
+			cmk.Enable()
+			time.Sleep(time.Minute)
+			mustOpen(t, k, "acme", sealed, "", "x") // restores
+			want(t, "Close", k.Close(), nil)
+			if n := alive(); n != 0 {
+				t.Errorf("%d keys are alive after Close", n)
+			}
 		}
 	})
 }
@@ -359,6 +455,13 @@ func TestDEK(t *testing.T) {
 	}
 	close(out)
 	<-wiped
+	var kept []byte // against the rules
+	d2, err := byok.NewDEK(bytes.Repeat([]byte{1}, 32))
+	want(t, "NewDEK", err, nil)
+	_ = d2.Use(func(raw []byte) error { kept = raw; return nil })
+	if d2.Wipe(); !bytes.Equal(kept, make([]byte, 32)) {
+		t.Error("Wipe left the bytes")
+	}
 	for name, d := range map[string]*byok.DEK{"wiped": d, "zero": {}, "nil": nil} {
 		if d.Use(func([]byte) error { t.Errorf("%s: lent", name); return nil }) == nil {
 			t.Errorf("%s: Use is no error", name)

@@ -158,6 +158,49 @@ func TestClaims(t *testing.T) {
 	want(t, "Register again what somebody else has taken", err, byok.ErrKeyTaken)
 }
 
+// A claim falls only to somebody whose policy is bound to it, and refuses the old claimant now.
+func TestClaimsThatStand(t *testing.T) {
+	allow := func(tenants string) string {
+		return strings.Replace(shortPolicy, `"Action":["kms:Encrypt","kms:Decrypt","kms:GenerateDataKey"],"Resource":"*"`,
+			`"Action":["kms:Encrypt","kms:Decrypt","kms:GenerateDataKey"],"Resource":"*",
+			"Condition":{"StringEquals":{"kms:EncryptionContext:tenant_id":[`+tenants+`]}}`, 1)
+	}
+	for name, policy := range map[string]string{
+		"both are let in": allow(`"acme","holder"`),
+		"everybody is, but the holder": strings.Replace(shortPolicy, `"Statement":[`, `"Statement":[{"Effect":"Deny",
+			"Principal":"*","Action":"kms:*","Resource":"*","Condition":{"StringEquals":{"kms:EncryptionContext:tenant_id":"holder"}}},`, 1),
+	} {
+		env := byoktest.New(t, &byoktest.Options{Keeper: &byok.Options{AllowUnboundPolicy: true}})
+		cmk := env.Fake.Account(byoktest.Account).CreateKey(shortPolicy)
+		_, err := register(t, env.Keeper.Tenant("holder"), cmk)
+		want(t, "Register", err, nil)
+		cmk.SetPolicy(policy)
+		_, err = register(t, env.Keeper.Tenant("acme"), cmk)
+		want(t, name, err, byok.ErrKeyTaken)
+	}
+}
+
+// The key is disabled in the middle of the probes: that it refuses strangers says nothing.
+func TestNegativeProbesNeedPositiveOnes(t *testing.T) {
+	env := byoktest.New(t, nil)
+	cmk := env.Fake.Account(byoktest.Account).CreateKey(shortPolicy)
+	wraps := 0
+	env.Fake.Tamper(func(op string, _ any) {
+		if op == "Encrypt" {
+			if wraps++; wraps == 1 {
+				go func() { cmk.Disable() }()
+				for cmk.State() != "Disabled" {
+					time.Sleep(time.Millisecond)
+				}
+			}
+		}
+	})
+	_, err := register(t, env.Keeper.Tenant("acme"), cmk)
+	if want(t, "Register", err, byok.ErrKeyDenied); wraps != 1 {
+		t.Errorf("%d Encrypts succeeded", wraps)
+	}
+}
+
 // A waiver row that somebody edited, or an older text, activates nothing (E19).
 func TestE19_WaiverBypass(t *testing.T) {
 	env := byoktest.New(t, nil)
@@ -189,20 +232,33 @@ func TestE19_WaiverBypass(t *testing.T) {
 	}
 
 	// Somebody edits the row: the hash or a flag does not fit.
-	ref := byok.Ref{Partition: "tenant:acme", ID: "state"}
-	item, err := env.Store.Get(t.Context(), ref)
-	want(t, "Get", err, nil)
-	for _, edit := range [][2]string{
-		{`"version":"1.0"`, `"version":"2.0"`},
-		{`"acknowledge_no_liability":true`, `"acknowledge_no_liability":false`},
+	for _, edit := range []struct {
+		k        *byok.Keeper
+		old, new string
+	}{
+		{k, `"version":"1.0"`, `"version":"2.0"`},
+		{env.Keeper, `"acknowledge_no_liability":true`, `"acknowledge_no_liability":false`},
+		{env.Keeper, `"acknowledge_data_loss_risk":true`, `"acknowledge_data_loss_risk":null`},
+		{env.Keeper, `"sha256":"`, `"sha256":"00`},
 	} {
-		item.Value = []byte(strings.Replace(string(item.Value), edit[0], edit[1], 1))
-		want(t, "Apply", env.Store.Apply(t.Context(), item), nil)
-		item.Revision++
-		ws, err := k.Tenant("acme").WaiverStatus(t.Context())
-		if want(t, "WaiverStatus", err, nil); ws.Acknowledged {
-			t.Errorf("accepted an edited row: %v", edit)
+		ref := byok.Ref{Partition: "tenant:acme", ID: "state"}
+		item, err := env.Store.Get(t.Context(), ref)
+		want(t, "Get", err, nil)
+		whole := item.Value
+		if item.Value = []byte(strings.Replace(string(whole), edit.old, edit.new, 1)); string(item.Value) == string(whole) {
+			t.Fatalf("nothing to edit: %s", edit.old)
 		}
+		want(t, "Apply", env.Store.Apply(t.Context(), item), nil)
+		ws, err := edit.k.Tenant("acme").WaiverStatus(t.Context())
+		if want(t, "WaiverStatus", err, nil); ws.Acknowledged {
+			t.Errorf("accepted an edited row: %s", edit.new)
+		}
+		item.Revision, item.Value = item.Revision+1, whole
+		want(t, "Apply", env.Store.Apply(t.Context(), item), nil)
+	}
+	ws, err = env.Keeper.Tenant("acme").WaiverStatus(t.Context())
+	if want(t, "WaiverStatus", err, nil); !ws.Acknowledged {
+		t.Errorf("the unedited row does not count: %+v", ws)
 	}
 	_, err = k.Tenant("acme").AcknowledgeWaiver(t.Context(), accepted)
 	want(t, "AcknowledgeWaiver", err, nil)
@@ -316,6 +372,13 @@ func TestRecheck(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 		mustOpen(t, env.Keeper, "acme", sealed, "", "x")
+		seal(t, env.Keeper, "acme", "x", "")
+		_, err = acme.Recheck(t.Context())
+		want(t, "Recheck", err, nil)
+		if n := env.Keeper.Stats().Leases; n != 0 {
+			t.Errorf("%d leases after a Recheck", n)
+		}
+		seal(t, env.Keeper, "acme", "x", "")
 		restore := env.Fake.Outage()
 		defer restore()
 		_, err = acme.Recheck(t.Context())

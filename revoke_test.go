@@ -3,7 +3,9 @@ package byok_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -274,6 +276,138 @@ func TestI8_I18_WithheldAfterDenial(t *testing.T) {
 	}
 }
 
+// The platform suspends a tenant while its success is being recorded.
+func TestI8_WithheldAfterSuspension(t *testing.T) {
+	sink := &hookSink{MemAudit: new(byok.MemAudit)}
+	env := byoktest.New(t, &byoktest.Options{Sink: sink})
+	acme, _ := env.Tenant("acme")
+	sealed := seal(t, env.Keeper, "acme", "x", "")
+	sink.before(func(e byok.Event) {
+		if e.Op == byok.OpOpen && e.Outcome == byok.OutcomeSuccess {
+			_, _ = acme.Suspend(context.Background(), "")
+		}
+	})
+	_, err := open(t, env.Keeper, "acme", sealed, "")
+	want(t, "Open", err, byok.ErrSuspended)
+}
+
+// ... or while KMS is being asked: what it gave is not kept.
+func TestSuspendedWhileLoading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		k := env.NewKeeper()
+		env.Fake.Latency(2 * time.Second)
+		go func() {
+			time.Sleep(time.Second)
+			_, _ = k.Tenant("acme").Suspend(context.Background(), "")
+		}()
+		_, err := open(t, k, "acme", sealed, "")
+		want(t, "Open", err, byok.ErrSuspended)
+		if n := k.Stats().Leases; n != 0 {
+			t.Errorf("%d leases", n)
+		}
+	})
+}
+
+// A lease counts from when the Store was asked whether it may be, if that took long.
+func TestLeaseCountsFromTheStoreRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &slowStore{Store: new(byok.MemStore)}
+		env := byoktest.New(t, &byoktest.Options{Store: store})
+		env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		k := env.NewKeeper()
+		store.delay.Store(int64(5 * time.Second))
+		start := time.Now()
+		mustOpen(t, k, "acme", sealed, "", "x")
+		if time.Since(start) != 10*time.Second {
+			t.Fatalf("the load took %v", time.Since(start))
+		}
+		store.delay.Store(0)
+		defer env.Fake.Outage()()
+		for {
+			age := time.Since(start)
+			if _, err := open(t, k, "acme", sealed, ""); err != nil {
+				if age != byok.DefaultMaxAge {
+					t.Errorf("refused %v after the Store was asked, want MaxAge", age)
+				}
+				break
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+type slowStore struct {
+	byok.Store
+	delay atomic.Int64
+}
+
+func (s *slowStore) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
+	i, err := s.Store.Get(ctx, r)
+	time.Sleep(time.Duration(s.delay.Load()))
+	return i, err
+}
+
+// A health call sees Encrypt alone denied. That stops everything, and ends when
+// Encrypt works again, although no operation of the data plane needs it.
+func TestDeniedEncryptStopsAndRecovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		acme, cmk := env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		whole := cmk.Policy()
+		cmk.SetPolicy(strings.ReplaceAll(strings.ReplaceAll(whole, `"kms:Encrypt",`, ""), `"kms:Encrypt"`, `"kms:Decrypt"`))
+		h, err := acme.Health(t.Context())
+		if want(t, "Health", err, nil); h.Status != byok.Unhealthy {
+			t.Fatalf("%+v", h)
+		}
+		for range 60 {
+			_, err := open(t, env.Keeper, "acme", sealed, "")
+			want(t, "Open", err, byok.ErrKeyDenied)
+			time.Sleep(time.Second)
+		}
+		cmk.SetPolicy(whole)
+		time.Sleep(31 * time.Second)
+		mustOpen(t, env.Keeper, "acme", sealed, "", "x")
+	})
+}
+
+// When the back-off ends, one question is asked, however many data keys wait.
+func TestOneQuestionPerBackoffStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		acme, cmk := env.Tenant("acme")
+		sealed := map[string][]byte{}
+		for _, p := range []string{"a", "b", "c", "d", "e"} {
+			s, err := env.Keeper.Seal(t.Context(), byok.Scope{Tenant: "acme", Purpose: p}, nil, nil)
+			want(t, "Seal", err, nil)
+			sealed[p] = s
+		}
+		cmk.Disable()
+		_, err := acme.Health(t.Context())
+		want(t, "Health", err, nil)
+		time.Sleep(5 * time.Second)
+		env.Fake.ResetCalls()
+		env.Fake.Latency(100 * time.Millisecond)
+		var wg sync.WaitGroup
+		for p, s := range sealed {
+			wg.Go(func() {
+				_, err := env.Keeper.Open(t.Context(), byok.Scope{Tenant: "acme", Purpose: p}, s, nil)
+				if !errors.Is(err, byok.ErrKeyDenied) {
+					t.Errorf("Open: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := len(env.Fake.Calls()); n != 1 {
+			t.Errorf("%d questions, want 1", n)
+		}
+	})
+}
+
 // Ten thousand operations meet at a cold key: one KMS call; those that leave
 // harm nobody.
 func TestI12_OneCallForAll(t *testing.T) {
@@ -335,9 +469,10 @@ func TestPlatformDenialIsNotTheTenants(t *testing.T) {
 		sealed := seal(t, env.Keeper, "acme", "x", "")
 		env.Fake.Account("999999999999").PutIdentityPolicy(byoktest.PlatformRole,
 			`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}`)
-		time.Sleep(byok.DefaultMaxAge)
-		_, err := open(t, env.Keeper, "acme", sealed, "")
-		want(t, "Open", err, byok.ErrPlatform)
+		_, err := acme.Health(t.Context()) // sees it first
+		want(t, "Health", err, nil)
+		_, err = open(t, env.Keeper, "acme", sealed, "")
+		want(t, "Open, at once", err, byok.ErrPlatform)
 		if errors.Is(err, byok.ErrKeyRevoked) {
 			t.Error("our own fault is taken for a revocation (I6)")
 		}

@@ -74,6 +74,8 @@ func TestF_Clocks(t *testing.T) {
 		{"F3 suspended machine", 0, 2 * time.Hour, Expired},
 		{"F5 slewed within the skew", 40 * time.Second, 38 * time.Second, Refresh},
 		{"F5 slewed forward", 29 * time.Second, 29*time.Second + 900*time.Millisecond, Active},
+		{"F1 monotonic older, within the skew", time.Minute, 59 * time.Second, Expired},
+		{"wall older", 59 * time.Second, time.Minute, Expired},
 		{"beyond the skew", 40 * time.Second, 38*time.Second - 1, Expired},
 		{"F4 monotonic of another process", -time.Second, time.Second, Expired},
 		{"both back", -time.Second, -time.Second, Expired},
