@@ -1,0 +1,9 @@
+// Package integration holds tests of the whole: the example server as a process
+// of its own, with the real aws command and on data that survives kill -9. They
+// need what Go does not bring along, which .ci/run installs:
+//
+//	apt-get install awscli curl
+//	GOWORK=off go test ./...        # in this directory
+//
+// A part that is missing is a failure, never a skip.
+package integration

@@ -1,0 +1,27 @@
+module github.com/byok-go/byok/integration
+
+go 1.26.0
+
+require (
+	github.com/byok-go/byok v0.0.0
+	github.com/byok-go/byok/sqlstore v0.0.0-00010101000000-000000000000
+	github.com/ncruces/go-sqlite3 v0.37.0
+)
+
+require (
+	github.com/aws/aws-sdk-go-v2 v1.47.8 // indirect
+	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.11 // indirect
+	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.11 // indirect
+	github.com/aws/aws-sdk-go-v2/service/kms v1.62.5 // indirect
+	github.com/aws/smithy-go v1.28.8 // indirect
+	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
+	github.com/ncruces/go-sqlite3-wasm/v6 v6.5.35401 // indirect
+	github.com/ncruces/julianday v1.0.0 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+replace (
+	github.com/byok-go/byok => ../
+	github.com/byok-go/byok/sqlstore => ../sqlstore
+)
