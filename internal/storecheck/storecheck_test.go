@@ -54,6 +54,11 @@ func TestCursor(t *testing.T) {
 					t.Error("another tenant's cursor is accepted")
 				}
 			}
+			for _, again := range []string{c + "\n", "\n" + c, c[:4] + "\r\n" + c[4:], c + "=", c + c} {
+				if _, _, err := ParseCursor("t", again); err == nil {
+					t.Errorf("%q is accepted as a spelling of a cursor", again)
+				}
+			}
 			for i := range c { // every single change is seen
 				for _, b := range []byte{'A', 'B', '_', '=', '\n', 0} {
 					if b == c[i] {
