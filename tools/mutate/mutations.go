@@ -73,16 +73,14 @@ var mutations = []mutation{
 		old: "\tcase ClassDenied, ClassPlatformDenied:\n\t\tfirst", new: "\tcase ClassDenied:\n\t\tfirst"},
 	{name: "cache-install-ignores-state", file: "cache.go", tests: ".", // suspended while KMS was asked
 		old: "if !ok || t.access != a || t.state.usable() != nil {", new: "if !ok || t.access != a {"},
-	{name: "cache-install-ignores-denial", file: "cache.go", tests: ".",
-		old: "if !ok || t.access != a || t.state.usable() != nil {", new: "if t.access != a || t.state.usable() != nil || ok && false {"},
 	{name: "cache-no-refusal-at-release", file: "cache.go", tests: ".", // I8
 		old: "\tif err := t.refusal(); err != nil {\n\t\treturn err\n\t}\n\tswitch t.check(e) {", new: "\tswitch t.check(e) {"},
 	{name: "cache-no-release-check", file: "envelope.go", tests: ".",
 		old: "if rerr := t.release(g.e); rerr != nil {", new: "if rerr := t.release(g.e); false {"},
 	{name: "cache-no-last-release-check", file: "envelope.go", tests: ".", // a denial while the event is recorded
 		old: "if err = t.release(g.e); err != nil {", new: "if false {"},
-	{name: "cache-rollback-ignored", file: "cache.go", tests: ".", // I17
-		old: "if t.state != nil && s.revision < t.state.revision {", new: "if false {"},
+	{name: "cache-rollback-ignored", file: "state.go", tests: ".", // I17
+		old: "if s.revision = rev; rev < floor {\n\t\t\treturn nil, errRolledBack\n\t\t}\n\t\tif t.see(s) {", new: "if s.revision = rev; t.see(s) || floor > 0 || errRolledBack == nil {"},
 	{name: "cache-suspension-keeps-keys", file: "cache.go", tests: ".",
 		old: "return s.usable() != nil || e.id.key != s.Key })", new: "return e.id.key != s.Key })"},
 	{name: "cache-rotation-keeps-current", file: "cache.go", tests: ".",
@@ -101,7 +99,7 @@ var mutations = []mutation{
 		new: "\tif e.dek != nil {\n\t\tif out := t.install(c.access, e, proof, read); out != nil {\n\t\t\treturn out, nil\n\t\t}\n\t\terr = t.lost(c.access)\n\t}\n\te.dek.Wipe()"},
 	{name: "load-data-key-not-exclusive", file: "load.go", tests: ".", // I19
 		old: "if _, err := t.k.getJSON(ctx, ref, &g); err != ErrNotFound {\n\t\t\tif err == nil {\n\t\t\t\terr, winner = errLostRace, g.DataKey\n\t\t\t}\n\t\t\treturn change{}, err\n\t\t}\n\t\tnow.DataKeys++\n\t\te.generation, event.Version = now.Generation, now.Generation\n\t\treturn change{events: []Event{event}, writes: []Item{\n\t\t\tencodeItem(ref, 0,",
-		new: "rev, err := t.k.getJSON(ctx, ref, &g)\n\t\tif err != nil && err != ErrNotFound {\n\t\t\twinner = g.DataKey\n\t\t}\n\t\tnow.DataKeys++\n\t\te.generation, event.Version = now.Generation, now.Generation\n\t\treturn change{events: []Event{event}, writes: []Item{\n\t\t\tencodeItem(ref, rev,"},
+		new: "rev, err := t.k.getJSON(ctx, ref, &g)\n\t\tif err != nil && err != ErrNotFound {\n\t\t\treturn change{}, errors.Join(err, errLostRace)\n\t\t}\n\t\twinner = DataKeyID{}\n\t\tnow.DataKeys++\n\t\te.generation, event.Version = now.Generation, now.Generation\n\t\treturn change{events: []Event{event}, writes: []Item{\n\t\t\tencodeItem(ref, rev,"},
 	{name: "load-restores-after-one", file: "load.go", tests: ".", // leaves denied after one success of one operation
 		old: "if missing&lease.Wrap != 0 {", new: "if false {"},
 	{name: "load-asks-another-key", file: "load.go", tests: ".", // an ARN out of an envelope
