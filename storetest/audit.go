@@ -262,7 +262,7 @@ var sinkCases = []auditCase{
 				err := a.Record(ctx, event(i*20+n))
 				cancel()
 				if err != nil && i%2 == 0 {
-					return fmt.Errorf("Record failed for another one's ctx: %w", err)
+					return fmt.Errorf("failed for another one's ctx: Record: %w", err)
 				}
 			}
 			return nil

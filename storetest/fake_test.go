@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,13 +82,8 @@ func failure(t *testing.T, run func(t tb)) string {
 // detected checks that a fault fails the case that is there for it.
 func detected(t *testing.T, by string, failures map[string]string) {
 	t.Helper()
-	var names []string
-	for name := range failures {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	if failures[by] == "" {
-		t.Fatalf("the case %q passes; these fail: %q", by, names)
+		t.Fatalf("the case %q passes", by)
 	}
-	t.Logf("%d cases fail; %q says: %s", len(names), by, strings.SplitN(failures[by], "\n", 2)[0])
+	t.Logf("%q says: %s", by, strings.SplitN(failures[by], "\n", 2)[0])
 }

@@ -21,9 +21,13 @@ func TestSuiteAcceptsMemStore(t *testing.T) {
 	}
 }
 
-func storeFailures(t *testing.T, open func() byok.Store) map[string]string {
+// storeFailures runs the cases that are named, or all, and returns what they say.
+func storeFailures(t *testing.T, open func() byok.Store, only ...string) map[string]string {
 	failures := make(map[string]string)
 	for _, c := range storeCases {
+		if len(only) > 0 && !slices.Contains(only, c.name) {
+			continue
+		}
 		if m := failure(t, func(t tb) { c.run(newStore(t, open())) }); m != "" {
 			failures[c.name] = m
 		}
@@ -320,7 +324,7 @@ func TestSuiteDetectsFaults(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			detected(t, f.by, storeFailures(t, func() byok.Store { return newFaulty(f.break_) }))
+			detected(t, f.by, storeFailures(t, func() byok.Store { return newFaulty(f.break_) }, f.by))
 		})
 	}
 	t.Logf("%d faults", len(faults))

@@ -219,7 +219,7 @@ func increment(ctx context.Context, s byok.Store, times, all int, change func(re
 		case err == nil:
 			done++
 		case !errors.Is(err, byok.ErrConflict):
-			return fmt.Errorf("Apply under contention: %w", err)
+			return fmt.Errorf("under contention: Apply: %w", err)
 		default:
 			if conflicts++; conflicts > all {
 				return errors.New("more conflicts than there are writes: a revision was read that is not the item's")
@@ -250,7 +250,7 @@ func create(s *store, n int, handle func(i int) byok.Store) {
 				defer mu.Unlock()
 				winners = append(winners, value)
 			case !errors.Is(err, byok.ErrConflict):
-				return fmt.Errorf("Apply of a loser: %w", err)
+				return fmt.Errorf("a loser: Apply: %w", err)
 			}
 			return nil
 		})
