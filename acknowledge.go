@@ -21,7 +21,7 @@ type waiverItem struct {
 // a.Version is not the current one, else ErrStore, ErrAudit, ErrArgument or
 // ErrClosed; ErrNotAudited beside the status as in Register.
 func (t *Tenant) AcknowledgeWaiver(ctx context.Context, a Acknowledgement) (WaiverStatus, error) {
-	c, done, err := t.open()
+	ctx, c, done, err := t.open(ctx)
 	if err != nil {
 		return WaiverStatus{}, err
 	}
@@ -95,7 +95,7 @@ func (a Acknowledgement) check(w *Waiver) error {
 
 // WaiverStatus returns what the tenant has acknowledged.
 func (t *Tenant) WaiverStatus(ctx context.Context) (WaiverStatus, error) {
-	c, done, err := t.open()
+	ctx, c, done, err := t.open(ctx)
 	if err != nil {
 		return WaiverStatus{}, err
 	}

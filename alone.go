@@ -40,6 +40,11 @@ func (t *tenantCache) openAlone(ctx context.Context, purpose string, h *format.H
 // use. find comes before the right to ask KMS is taken: junk must not use it up.
 func (t *tenantCache) alone(ctx context.Context, id entryID, find func(KeyID) ([]byte, error),
 	call func(*caller, []byte, EncryptionContext) (result, error)) (grant, error) {
+	ctx, done, err := t.k.within(ctx)
+	if err != nil {
+		return grant{}, err
+	}
+	defer done()
 	read, s, err := t.permitted(ctx)
 	if err != nil {
 		return grant{}, err

@@ -201,42 +201,54 @@ func (k *Keeper) Stats() Stats {
 // lease has ended, and delivers events that a crash left undelivered. It is
 // optional, and one per Keeper is enough.
 func (k *Keeper) Run(ctx context.Context) error {
-	k.deliverAll(ctx)
-	sweep := time.NewTicker(time.Second)
-	defer sweep.Stop()
-	outboxes := time.NewTicker(time.Minute)
-	defer outboxes.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-k.done.Done():
-			return ErrClosed
-		case <-sweep.C:
-			k.sweep()
-		case <-outboxes.C:
-			k.deliverAll(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	defer context.AfterFunc(k.done, cancel)()
+	var deliveries sync.WaitGroup
+	defer deliveries.Wait()
+	defer cancel()
+	deliveries.Go(func() { // apart: a sink that hangs must not keep data keys from being wiped
+		for every(ctx, time.Minute, k.deliverAll) {
 		}
+	})
+	for every(ctx, time.Second, func(context.Context) { k.sweep() }) {
+	}
+	if k.closed.Load() {
+		return ErrClosed
+	}
+	return ctx.Err()
+}
+
+// every calls f and then waits. It reports whether to go on.
+func every(ctx context.Context, pause time.Duration, f func(context.Context)) bool {
+	f(ctx)
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
-// deliverAll delivers what is in any tenant's outbox.
+// deliverAll delivers what is in any tenant's outbox. One tenant's trouble is not
+// another's.
 func (k *Keeper) deliverAll(ctx context.Context) {
-	ctx, cancel := k.detach(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for tenant, err := range k.Tenants(ctx) {
 		if err == nil {
 			err = k.cache(tenant).flush(ctx)
 		}
-		if err != nil {
-			k.log.WarnContext(ctx, "byok: undelivered events are left for later", "error", err.Error())
-			return
+		if err != nil && ctx.Err() == nil {
+			k.log.WarnContext(ctx, "byok: undelivered events are left for later", "tenant", tenant, "error", err.Error())
 		}
 	}
 }
 
-// Close ends everything: operations that are under way fail or have finished
-// when it returns, every data key is wiped, and no goroutine is left. Later calls
+// Close ends everything. Commands and loads that are under way are cancelled;
+// operations that have their data key are waited for, as long as the AuditSink takes.
+// When it returns, every data key is wiped, and no goroutine is left. Later calls
 // are ErrClosed. It may be called more than once; its error is nil.
 func (k *Keeper) Close() error {
 	k.gate.Lock()
@@ -267,6 +279,16 @@ func (k *Keeper) enter() bool {
 }
 
 func (k *Keeper) leave() { k.work.Done() }
+
+// within is enter for what can take long: it returns a ctx that Close ends.
+func (k *Keeper) within(ctx context.Context) (context.Context, func(), error) {
+	if !k.enter() {
+		return nil, nil, ErrClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	unhook := context.AfterFunc(k.done, cancel)
+	return ctx, func() { unhook(); cancel(); k.leave() }, nil
+}
 
 // detach returns a ctx for work that belongs to no caller: with the values of
 // one, but with an end of its own, and ended by Close.

@@ -3,6 +3,7 @@ package byok
 import (
 	"context"
 	"crypto/sha512"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -53,6 +54,7 @@ type tenantCache struct {
 	entries map[entryID]*entry
 	current map[string]*entry // by purpose, of the newest generation
 	flights map[flightID]*flight
+	turn    chan struct{} // holds one while a change is being made; not a mutex, since it is held across I/O
 	hits    atomic.Uint64
 	sealed  atomic.Int64 // when the last Seal succeeded, in ns since 1970; 0: never
 	opened  atomic.Int64
@@ -118,6 +120,9 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 		}
 		purged = t.purge(func(e *entry) bool { return e.id.key == a.key })
 	case ClassOutage, ClassThrottled, ClassPlatform:
+		if errors.Is(ctx.Err(), context.Canceled) {
+			break // the caller hung up, not KMS
+		}
 		a.lease.Fail(t.k.clock.Now())
 		if !a.lease.Denied() {
 			a.seen, a.last = AccessDegraded, ke
@@ -402,7 +407,7 @@ func (k *Keeper) cache(tenant string) *tenantCache {
 	}
 	t, _ := k.tenants.LoadOrStore(tenant, &tenantCache{
 		k: k, tenant: tenant,
-		entries: make(map[entryID]*entry), current: make(map[string]*entry), flights: make(map[flightID]*flight),
+		entries: make(map[entryID]*entry), current: make(map[string]*entry), flights: make(map[flightID]*flight), turn: make(chan struct{}, 1),
 	})
 	return t.(*tenantCache)
 }

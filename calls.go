@@ -120,7 +120,12 @@ func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 	f func(context.Context) (result, error)) (result, *KeyError) {
 	begun := c.access.begin(op)
 	start := time.Now()
-	r, err := guarded(withTenant(ctx, c.tenant), f)
+	r, err := guarded(withTenant(ctx, c.tenant), f, func(err error) {
+		// Nobody waits any more, but a denial is one whenever it comes.
+		if ke := c.keyError(name, err); ke.Class.stops() {
+			c.access.refused(ctx, begun, ke)
+		}
+	})
 	call := KMSCall{Receipt: r.Receipt, Op: name, Key: c.key, Took: time.Since(start)}
 	var ke *KeyError
 	if err != nil {
@@ -145,8 +150,9 @@ func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 }
 
 // guarded calls a driver in a goroutine of its own, so that neither a panic nor
-// one that ignores ctx takes the operation with it.
-func guarded(ctx context.Context, f func(context.Context) (result, error)) (result, error) {
+// one that ignores ctx takes the operation with it. late gets an error that
+// comes after that.
+func guarded(ctx context.Context, f func(context.Context) (result, error), late func(error)) (result, error) {
 	type answer struct {
 		result
 		err error
@@ -175,7 +181,12 @@ func guarded(ctx context.Context, f func(context.Context) (result, error)) (resu
 	case a := <-answers:
 		return a.result, a.err
 	case <-grace.C:
-		go func() { a := <-answers; a.dek.Wipe() }()
+		go func() {
+			a := <-answers
+			if a.dek.Wipe(); a.err != nil {
+				late(a.err)
+			}
+		}()
 		return result{}, ctx.Err()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -11,7 +12,7 @@ import (
 // changeTries bounds how often a change is begun anew because somebody else
 // changed the same tenant. Only control-plane commands and the creation of data
 // keys meet here, so a handful in a row is already a crowd.
-const changeTries = 50
+const changeTries = 100
 
 // tookPatience bounds the search for the truth about a write.
 const tookPatience = 5 * time.Second
@@ -33,21 +34,36 @@ type change struct {
 // the copy and f's events in one transaction; then it delivers the events
 // (I18). f may be called several times, makes no KMS calls, and its error ends the change.
 //
-// A stop takes effect although older events cannot be delivered; any other
-// change is refused with ErrAudit then. If the new events cannot be delivered
+// A stop takes effect although older events cannot be delivered, and waits for
+// nobody; any other change waits for its turn in this process, and is refused with
+// ErrAudit if they cannot. If the new events cannot be delivered
 // after the write, the error is ErrNotAudited beside the new state: they
 // are in the outbox, and delivered before the tenant's next change.
 func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.Context, s *state) (change, error)) (*state, error) {
-	for range changeTries {
+	if !stop {
+		// The first use of many purposes after a rotation would otherwise be as many
+		// rivals for one item.
+		select {
+		case t.turn <- struct{}{}:
+			defer func() { <-t.turn }()
+		case <-ctx.Done():
+			return nil, storeError(ctx.Err())
+		}
+	}
+	for try := range changeTries {
+		if try > 1 {
+			pause(ctx, try)
+		}
 		box, err := t.readOutbox(ctx)
 		if err != nil {
 			return nil, err
 		}
 		pending := box.Events
-		if err := t.k.recordAll(ctx, pending); err == nil {
+		if !stop {
+			if err := t.k.recordAll(ctx, pending); err != nil {
+				return nil, err
+			}
 			pending = nil
-		} else if !stop {
-			return nil, err
 		}
 		old, err := t.readState(ctx)
 		if err != nil {
@@ -93,6 +109,16 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 		return s, nil
 	}
 	return nil, fmt.Errorf("%w: the tenant is being changed all the time", ErrStore)
+}
+
+// pause lets rivals in other processes go first, for a random while.
+func pause(ctx context.Context, try int) {
+	timer := time.NewTimer(rand.N(min(time.Millisecond<<min(try, 10), 50*time.Millisecond)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // took finds out whether a write whose answer was lost took place. As long as

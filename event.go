@@ -89,40 +89,41 @@ func (k *Keeper) conclude(ctx context.Context, e Event, err error) (Event, error
 	if err == nil {
 		// The result waits for this, so the caller's own ctx bounds it.
 		if rerr := k.record(ctx, e); rerr != nil {
-			k.settle(ctx, e)
+			// Perhaps it is in the log all the same, and nothing was released: so it is
+			// recorded for certain, with a withheld event beside it.
+			k.retryRecord(ctx, e, k.withheld(e, rerr))
 			return e, rerr
 		}
 		return e, nil
 	}
-	if ctx.Err() == nil || !k.enter() {
-		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-		defer cancel()
-		_ = k.record(rctx, e)
+	if ctx.Err() != nil {
+		k.retryRecord(ctx, e) // whoever has left does not wait for the sink
 		return e, err
 	}
-	go func() { // whoever has left does not wait for the sink
-		defer k.leave()
-		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-		defer cancel()
-		_ = k.record(rctx, e)
-	}()
+	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	_ = k.record(rctx, e)
 	return e, err
 }
 
-// settle cares for an operation whose caller left while its success was being
-// recorded: perhaps it is in the log, and nothing was released. So it is recorded
-// for certain, with a withheld event beside it, by a goroutine that Close joins.
-func (k *Keeper) settle(ctx context.Context, e Event) {
-	if ctx.Err() == nil || !k.enter() {
-		return // the sink itself failed: it would again
+// retryRecord records an event whose ctx has ended, in a goroutine that Close
+// joins. It does nothing if it was the sink that failed: it would again.
+func (k *Keeper) retryRecord(ctx context.Context, events ...Event) {
+	if ctx.Err() == nil {
+		return
+	}
+	work := func() {
+		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		_ = k.recordAll(rctx, events)
+	}
+	if !k.enter() {
+		work()
+		return
 	}
 	go func() {
 		defer k.leave()
-		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-		defer cancel()
-		if k.record(rctx, e) == nil {
-			_ = k.record(rctx, k.withheld(e, ErrAudit)) // which is what the caller got
-		}
+		work()
 	}()
 }
 

@@ -12,7 +12,7 @@ import (
 // a back-off. The answer is in the Health: the error is only ErrNotRegistered, ErrStore,
 // ErrAudit, ErrArgument or ErrClosed.
 func (t *Tenant) Health(ctx context.Context) (Health, error) {
-	c, done, err := t.open()
+	ctx, c, done, err := t.open(ctx)
 	if err != nil {
 		return Health{}, err
 	}
@@ -58,7 +58,9 @@ func (t *Tenant) Health(ctx context.Context) (Health, error) {
 		event.fail(refused) // what it found, although the question itself was answered
 	}
 	event.Actor = actorFrom(ctx)
-	if err := t.k.record(ctx, t.k.stamp(event)); err != nil {
+	event = t.k.stamp(event)
+	if err := t.k.record(ctx, event); err != nil {
+		t.k.retryRecord(ctx, event)
 		return Health{}, err
 	}
 	return h, nil
@@ -144,7 +146,7 @@ func (t *tenantCache) describe(ctx context.Context, c *caller, h *Health) {
 // has changed. A denial is in the status, not an error. While the key is denied it asks KMS
 // no more often than an operation would.
 func (t *Tenant) Recheck(ctx context.Context) (KeyStatus, error) {
-	c, done, err := t.open()
+	ctx, c, done, err := t.open(ctx)
 	if err != nil {
 		return KeyStatus{}, err
 	}

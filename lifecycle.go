@@ -49,7 +49,10 @@ func (t *Tenant) stop(ctx context.Context, op Op, reason string, f func(*state) 
 		// The CMK is free again: the tenant may have registered it for the wrong
 		// organization. What it wrapped stays bound to this tenant by its context.
 		item, err := c.k.releaseClaim(ctx, s.Key, t.id)
-		return item, false, err
+		if err != nil {
+			c.k.log.WarnContext(ctx, "byok: the claim on a removed CMK could not be released", "error", err.Error())
+		}
+		return item, false, nil // stop always stops
 	})
 }
 
@@ -76,7 +79,7 @@ func (t *Tenant) command(ctx context.Context, op Op, reason string, stop bool,
 	if err := checkText("the reason", reason, maxText); err != nil {
 		return KeyStatus{}, err
 	}
-	c, done, err := t.open()
+	ctx, c, done, err := t.open(ctx)
 	if err != nil {
 		return KeyStatus{}, err
 	}
@@ -103,6 +106,9 @@ func (t *Tenant) command(ctx context.Context, op Op, reason string, stop bool,
 		return KeyStatus{}, errors.Join(err, ErrStore)
 	}
 	if s == nil {
+		// With an id of its own: if the write took place after all, the event in the
+		// outbox is the true one. Commands of this kind have no KMS calls to double.
+		event.ID = ""
 		_, err = c.k.conclude(ctx, event, err)
 		return KeyStatus{}, err
 	}

@@ -67,9 +67,24 @@ func (t *tenantCache) takeoff(ctx context.Context, id flightID, f func(context.C
 		ctx, cancel := t.k.detach(ctx, kmsDeadline)
 		defer cancel()
 		t.k.sweep()
-		fl.e, fl.err = f(ctx)
+		if fl.e, fl.err = f(ctx); fl.err != nil {
+			t.calm(fl.err)
+		}
 	}()
 	return fl, nil
+}
+
+// calm makes renewals wait after a load that failed. What KMS did not answer has
+// made them wait already.
+func (t *tenantCache) calm(err error) {
+	if errors.Is(err, ErrKeyUnavailable) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.access != nil {
+		t.access.lease.Fail(t.k.clock.Now())
+	}
 }
 
 // permitted reads the tenant's state, and when it was asked for: the lease that
@@ -222,7 +237,9 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 			event.Reason = ""
 			event.fail(err)
 		}
-		if rerr := t.k.record(ctx, event); rerr != nil {
+		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		if rerr := t.k.record(rctx, event); rerr != nil {
 			err = rerr
 		}
 	}

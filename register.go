@@ -25,7 +25,7 @@ func (t *Tenant) Register(ctx context.Context, r Registration) (KeyStatus, error
 	if err := errors.Join(checkText("the alias", r.Alias, maxAlias), checkText("the description", r.Description, maxText)); err != nil {
 		return KeyStatus{}, err
 	}
-	c, done, err := t.open()
+	ctx, c, done, err := t.open(ctx)
 	if err != nil {
 		return KeyStatus{}, err
 	}

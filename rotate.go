@@ -19,7 +19,7 @@ func (t *Tenant) Rotate(ctx context.Context, r Rotation) (RotationResult, error)
 	if err := checkText("the reason", r.Reason, maxText); err != nil {
 		return RotationResult{}, err
 	}
-	c, done, err := t.open()
+	ctx, c, done, err := t.open(ctx)
 	if err != nil {
 		return RotationResult{}, err
 	}

@@ -25,23 +25,24 @@ func (t *Tenant) EncryptionContext() EncryptionContext {
 	return EncryptionContext{ContextTenant: t.id, ContextService: t.k.service}
 }
 
-// open checks the handle, and returns the tenant's cache with the Keeper kept
-// from closing until done is called.
-func (t *Tenant) open() (c *tenantCache, done func(), err error) {
+// open checks the handle, and returns the tenant's cache with a ctx that Close
+// ends. Close waits until done is called.
+func (t *Tenant) open(ctx context.Context) (_ context.Context, c *tenantCache, done func(), err error) {
 	if !format.ValidTenant(t.id) {
-		return nil, nil, errTenant
+		return nil, nil, nil, errTenant
 	}
-	if !t.k.enter() {
-		return nil, nil, ErrClosed
+	ctx, done, err = t.k.within(ctx)
+	if err != nil {
+		return nil, nil, nil, err
 	}
-	return t.k.cache(t.id), t.k.leave, nil
+	return ctx, t.k.cache(t.id), done, nil
 }
 
 // Status returns the tenant's key, or ErrNotRegistered. It reads the Store and
 // asks KMS nothing: Access, and with it StatusDisabled, is what this process
 // saw last.
 func (t *Tenant) Status(ctx context.Context) (KeyStatus, error) {
-	c, done, err := t.open()
+	ctx, c, done, err := t.open(ctx)
 	if err != nil {
 		return KeyStatus{}, err
 	}
@@ -59,7 +60,7 @@ func (t *Tenant) Status(ctx context.Context) (KeyStatus, error) {
 // Audit returns a page of the tenant's audit log, newest first. It is
 // errors.ErrUnsupported if the AuditSink cannot be read.
 func (t *Tenant) Audit(ctx context.Context, q AuditQuery) (AuditPage, error) {
-	c, done, err := t.open()
+	ctx, c, done, err := t.open(ctx)
 	if err != nil {
 		return AuditPage{}, err
 	}

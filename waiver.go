@@ -66,8 +66,8 @@ func (w Waiver) check() error {
 		}
 	}
 	size += len(w.Flags.DataLossRisk) + len(w.Flags.KeyManagement) + len(w.Flags.NoLiability)
-	if size > maxWaiver {
-		return bad("longer than 32 KiB")
+	if size > maxWaiver || len(encodeItem(Ref{}, 0, waiverItem{layoutVersion, w}).Value) > MaxItemValue {
+		return bad("longer than 32 KiB, or than 64 KiB with control characters and quotes escaped")
 	}
 	return nil
 }
