@@ -46,7 +46,7 @@ const timeout = 60 * time.Second
 func main() {
 	jobs := flag.Int("j", 2, "mutations at a time")
 	only := flag.String("run", "", "only mutations whose name matches this pattern")
-	list := flag.Bool("list", false, "print the names, and do nothing")
+	list := flag.Bool("list", false, "print the names, and whether they can be applied; run nothing")
 	flag.Parse()
 	filter, err := regexp.Compile(*only)
 	if err != nil {
@@ -63,8 +63,16 @@ func main() {
 		}
 	}
 	if *list {
+		bad := 0
 		for _, m := range todo {
-			fmt.Printf("%-32s %s\n", m.name, m.file)
+			fmt.Printf("%-34s %s\n", m.name, m.file)
+			if b, err := os.ReadFile(m.file); err != nil || bytes.Count(b, []byte(m.old)) != 1 {
+				fmt.Println("    cannot be applied any more")
+				bad++
+			}
+		}
+		if bad != 0 {
+			fail(fmt.Errorf("%d of %d cannot be applied", bad, len(todo)))
 		}
 		return
 	}

@@ -135,7 +135,7 @@ var mutations = []mutation{
 	{name: "aad-not-bound", file: "envelope.go", tests: ".",
 		old: "floe.Open(nil, raw, format.PayloadAAD(core, s.Purpose, aad), payload)", new: "floe.Open(nil, raw, format.PayloadAAD(core, s.Purpose, nil), payload)"},
 	{name: "event-failure-ignored", file: "event.go", tests: ".", // I18
-		old: "\t\t\tk.settle(ctx, e)\n\t\t\treturn e, rerr\n", new: "\t\t\tk.settle(ctx, e)\n\t\t\treturn e, nil\n"},
+		old: "\t\t\treturn e, rerr\n", new: "\t\t\treturn e, nil\n"},
 	{name: "event-withheld-left-out", file: "envelope.go", tests: ".",
 		old: "_ = t.k.record(rctx, t.k.withheld(event, err))", new: "_ = rctx"},
 	{name: "event-denial-not-noted", file: "cache.go", tests: ".",
@@ -147,9 +147,9 @@ var mutations = []mutation{
 	{name: "change-lost-answer-is-failure", file: "change.go", tests: ".", // G7
 		old: "if err != nil && !t.took(ctx, ch.events[0].ID) {", new: "if err != nil {"},
 	{name: "change-stop-waits-for-sink", file: "change.go", tests: ".",
-		old: "} else if !stop {", new: "} else {"},
-	{name: "change-goes-on-without-sink", file: "change.go", tests: ".",
-		old: "} else if !stop {", new: "} else if false {"},
+		old: "\t\tif !stop {\n\t\t\tif err := t.k.recordAll(ctx, pending); err != nil {", new: "\t\tif true {\n\t\t\tif err := t.k.recordAll(ctx, pending); err != nil {"},
+	{name: "change-goes-on-without-sink", file: "change.go", tests: ".", // and forgets what was not delivered
+		old: "\t\t\tif err := t.k.recordAll(ctx, pending); err != nil {\n\t\t\t\treturn nil, err\n\t\t\t}\n\t\t\tpending = nil\n", new: "\t\t\t_ = t.k.recordAll(ctx, pending)\n\t\t\tpending = nil\n"},
 	{name: "dek-zeros-after-wipe", file: "dek.go", tests: ".",
 		old: "if wiped {", new: "if wiped && key == nil {"},
 	{name: "dek-wipe-keeps-bytes", file: "dek.go", tests: ".",
