@@ -12,7 +12,8 @@ import (
 //
 // Record returns nil only once the event is as durable as the sink promises;
 // the Keeper withholds the result of the operation until then. Deliveries can be
-// repeated: an event whose ID is known is ignored and nil. Record is called
+// repeated: an event whose ID is known is ignored and nil. Whoever reads gets
+// Time in UTC. Record is called
 // concurrently and returns when ctx is done. If it fails, Seal and Open fail with
 // [ErrAudit]; what stops a tenant takes effect all the same.
 //
@@ -83,7 +84,7 @@ const (
 // Event is one line of a tenant's audit log. It holds no plaintext, no
 // ciphertext, no key and no token: ids, times and outcomes only.
 type Event struct {
-	ID      string    `json:"id"`   // unique; in order of creation within a process
+	ID      string    `json:"id"`   // unique: 1 to 255 bytes of 0x21..0x7e
 	Time    time.Time `json:"time"` // UTC
 	Actor   string    `json:"actor,omitempty"`
 	Op      Op        `json:"op"`

@@ -234,11 +234,11 @@ func every(ctx context.Context, pause time.Duration, f func(context.Context)) bo
 // deliverAll delivers what is in any tenant's outbox. One tenant's trouble is not
 // another's.
 func (k *Keeper) deliverAll(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
 	for tenant, err := range k.Tenants(ctx) {
 		if err == nil {
-			err = k.cache(tenant).flush(ctx)
+			tctx, cancel := context.WithTimeout(ctx, recordTimeout)
+			err = (&tenantCache{k: k, tenant: tenant}).flush(tctx) // without keeping a cache for every tenant there is
+			cancel()
 		}
 		if err != nil && ctx.Err() == nil {
 			k.log.WarnContext(ctx, "byok: undelivered events are left for later", "tenant", tenant, "error", err.Error())

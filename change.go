@@ -55,7 +55,8 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 			pause(ctx, try)
 		}
 		box, err := t.readOutbox(ctx)
-		if err != nil {
+		damaged := errors.Is(err, errDamaged)
+		if err != nil && !(stop && damaged) {
 			return nil, err
 		}
 		pending := box.Events
@@ -83,9 +84,9 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 		if len(next.Events) > maxPending {
 			return nil, fmt.Errorf("%w: too many events wait for it", ErrAudit)
 		}
-		writes := []Item{
-			encodeItem(refState(t.tenant), old.revision, s),
-			encodeItem(refOutbox(t.tenant), box.revision, next),
+		writes := []Item{encodeItem(refState(t.tenant), old.revision, s)}
+		if !damaged { // else it stays as it is, for a person to look at
+			writes = append(writes, encodeItem(refOutbox(t.tenant), box.revision, next))
 		}
 		if old.revision == 0 {
 			writes = append(writes, encodeItem(Ref{partTenants, t.tenant}, 0, struct {
@@ -105,7 +106,9 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 		if err := t.k.recordAll(ctx, next.Events); err != nil {
 			return s, fmt.Errorf("%w: %w", ErrNotAudited, err)
 		}
-		_ = t.empty(ctx, next) // if that fails they are delivered again, and the sink knows them
+		if !damaged {
+			_ = t.empty(ctx, next) // if that fails they are delivered again, and the sink knows them
+		}
 		return s, nil
 	}
 	return nil, fmt.Errorf("%w: the tenant is being changed all the time", ErrStore)
@@ -140,11 +143,12 @@ func (t *tenantCache) took(ctx context.Context, event string) bool {
 	}
 }
 
+// readOutbox returns the tenant's outbox, and an empty one beside an error.
 func (t *tenantCache) readOutbox(ctx context.Context) (*outbox, error) {
 	box := &outbox{V: layoutVersion}
 	rev, err := t.k.getJSON(ctx, refOutbox(t.tenant), box)
 	if err != nil && err != ErrNotFound {
-		return nil, err
+		return &outbox{}, err
 	}
 	box.revision = rev
 	return box, nil

@@ -49,7 +49,7 @@ func (h *heldClaim) take(ctx context.Context, t *tenantCache) ([]Item, error) {
 	if now.revision != h.revision {
 		return nil, ErrKeyTaken
 	}
-	box, err := t.k.cache(now.tenant).readOutbox(ctx)
+	box, err := (&tenantCache{k: t.k, tenant: now.tenant}).readOutbox(ctx)
 	if err != nil {
 		return nil, err
 	}

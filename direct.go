@@ -77,7 +77,7 @@ func (d *Direct) Open(ctx context.Context, s Scope, sealed, aad []byte) ([]byte,
 	c := &caller{k: d.k, tenant: s.Tenant, key: d.key}
 	h, core, payload, err := format.Parse(sealed)
 	if err != nil {
-		return nil, d.conclude(ctx, OpOpen, s, DataKeyID{}, c, result{}, fmt.Errorf("%w: %w", ErrMalformed, err))
+		return nil, d.conclude(ctx, OpOpen, s, DataKeyID{}, c, result{}, malformed(err))
 	}
 	if err := floe.Check(payload); err != nil {
 		return nil, d.conclude(ctx, OpOpen, s, h.DataKey, c, result{}, opaque(err))

@@ -85,7 +85,7 @@ func (k *Keeper) Open(ctx context.Context, s Scope, sealed, aad []byte) ([]byte,
 	h, core, payload, err := format.Parse(sealed)
 	switch {
 	case err != nil:
-		return nil, t.deliver(ctx, event, grant{}, fmt.Errorf("%w: %w", ErrMalformed, err))
+		return nil, t.deliver(ctx, event, grant{}, malformed(err))
 	case h.Tenant != s.Tenant, h.Policy == format.PolicyALL:
 		return nil, t.deliver(ctx, event, grant{}, ErrOpen)
 	}
@@ -292,6 +292,15 @@ func recipientOf(h *format.Header, key KeyID) format.Recipient {
 	return format.Recipient{}
 }
 
+// malformed says why bytes are no envelope: a header is public.
+func malformed(err error) error {
+	var m *format.MalformedError
+	if errors.As(err, &m) {
+		return fmt.Errorf("%w: %s", ErrMalformed, m.Reason)
+	}
+	return ErrMalformed
+}
+
 // Header is what an envelope says of itself.
 type Header struct {
 	Version, Suite, Policy uint8
@@ -312,7 +321,7 @@ type Recipient struct {
 func Inspect(sealed []byte) (Header, error) {
 	h, _, _, err := format.Parse(sealed)
 	if err != nil {
-		return Header{}, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return Header{}, malformed(err)
 	}
 	out := Header{Version: format.Version, Suite: h.Suite, Policy: h.Policy, DataKey: h.DataKey, Tenant: h.Tenant}
 	for _, r := range h.Recipients {

@@ -64,8 +64,8 @@ var (
 	ErrStore = newError(nil, "the store failed")
 	// ErrAudit: the AuditSink failed, so nothing was done or released. Retry later.
 	ErrAudit = newError(nil, "the audit sink failed")
-	// ErrNotAudited: a stop took effect, but the AuditSink failed; the event is
-	// delivered when the sink works again.
+	// ErrNotAudited: a change took effect, but the AuditSink failed then; the
+	// event is kept in the Store, and delivered when the sink works again.
 	ErrNotAudited = newError(nil, "took effect, but is not audited yet")
 	// ErrInternal: a KMS answer or a state that must not be. Nothing was cached.
 	ErrInternal = newError(nil, "internal error")
@@ -146,18 +146,25 @@ func (c Class) stops() bool { return c == ClassDenied || c == ClassPlatformDenie
 type KeyError struct {
 	Op         string // "GenerateDataKey", "Encrypt", "Decrypt", ...
 	Code       string // the KMS's error code, such as "DisabledException"
-	RequestID  string // as in the customer's CloudTrail; "" if none was seen
+	RequestID  string // as in CloudTrail (see Receipt); "" if none was seen
 	Key        KeyID
 	Class      Class
 	RetryAfter time.Duration // zero: not told
 	Err        error         // the cause, for operators; may be nil
 }
 
-// Error names the operation, the class, the code and the request id: nothing
-// that the KMS wrote, since its texts name principals and other accounts.
+// Error names the class, the operation, the code and the request id: nothing
+// that the KMS wrote, since its texts name principals and other accounts. Of
+// ClassKeyID it gives the driver's reason, which is about the identifier alone.
 func (e *KeyError) Error() string {
 	var b strings.Builder
 	b.WriteString(e.Class.sentinel().Error())
+	if e.Class == ClassKeyID {
+		if e.Err != nil { // the driver's own words about what the caller typed
+			return b.String() + ": " + printable(e.Err.Error(), 200)
+		}
+		return b.String()
+	}
 	b.WriteString(": " + e.Op)
 	if e.Code != "" {
 		b.WriteString(": " + e.Code)
@@ -195,6 +202,7 @@ var codes = []struct {
 	{ErrAudit, "BYOK_012"},
 	{ErrClosed, "BYOK_012"},
 	{ErrArgument, "BYOK_014"},
+	{errors.ErrUnsupported, "BYOK_014"},
 }
 
 // Code returns the stable code of an error of this package, as REST answers and

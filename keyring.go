@@ -47,7 +47,8 @@ func (ec EncryptionContext) Clone() EncryptionContext { return maps.Clone(ec) }
 // An implementation
 //
 //   - refuses a key whose syntax or provider is not its own with
-//     [ClassKeyID], before it sends anything: every call gets the check;
+//     [ClassKeyID], before it sends anything: every call gets the check. Err
+//     says why, to whoever typed it;
 //   - names the key in every request, unwrapping included, and compares the key
 //     in the answer with it ([ClassInternal] if they differ);
 //   - passes the encryption context exactly as given, also when it is empty,
@@ -89,8 +90,12 @@ type KeyInfo struct {
 }
 
 // Receipt is what the KMS said about one call besides its result.
+//
+// AWS logs a permitted request in the CloudTrail of both accounts, and one that
+// was denied across accounts in the caller's only:
+// https://docs.aws.amazon.com/kms/latest/developerguide/logging-using-cloudtrail.html
 type Receipt struct {
-	RequestID  string `json:"request_id,omitempty"`  // the id in the customer's CloudTrail
+	RequestID  string `json:"request_id,omitempty"`  // the id in CloudTrail
 	MaterialID string `json:"material_id,omitempty"` // the key material that was used, if told
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/byok-go/byok/internal/format"
 )
@@ -87,6 +88,12 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 		if s.Generation == 0 || abandon {
 			s.Generation++ // no generation ever has data keys under two CMKs
 		}
+		if abandon {
+			now.Reason = "existing data abandoned: " + s.Key.ID
+		}
+		if s.Key != r.Key {
+			s.LastRotationAt = time.Time{} // of the other CMK's data keys
+		}
 		s.Key, s.Alias, s.Description, s.Binding = r.Key, r.Alias, r.Description, binding
 		s.CreatedAt, s.LastValidatedAt = now.Time, now.Time
 		s.Lifecycle, s.RevokeReason = lifecyclePending, ""
@@ -127,6 +134,9 @@ func (t *tenantCache) mayRegister(ctx context.Context, s *state, r Registration)
 		for _, i := range items {
 			if !strings.HasPrefix(i.ID, prefixDataKey) {
 				return false, nil
+			}
+			if i.ID <= after {
+				return false, fmt.Errorf("%w: its list of data keys is out of order", ErrStore)
 			}
 			after = i.ID
 			var d dataKeyItem

@@ -186,13 +186,15 @@ func decodeItem(value []byte, v any) error {
 		V int `json:"v"`
 	}
 	if err := json.Unmarshal(value, &head); err != nil || head.V != layoutVersion {
-		return fmt.Errorf("%w: an item is damaged or of a newer version", ErrStore)
+		return errDamaged
 	}
 	if err := json.Unmarshal(value, v); err != nil {
-		return fmt.Errorf("%w: an item is damaged", ErrStore)
+		return errDamaged
 	}
 	return nil
 }
+
+var errDamaged = newError(ErrStore, "the store failed: an item is damaged or of a newer version")
 
 func encodeItem(r Ref, revision uint64, v any) Item {
 	var b bytes.Buffer
@@ -234,6 +236,9 @@ func (t *tenantCache) readState(ctx context.Context) (*state, error) {
 		rev, err := t.k.getJSON(ctx, refState(t.tenant), s)
 		if err != nil && err != ErrNotFound {
 			return nil, err
+		}
+		if s.Key != (KeyID{}) && !(format.ValidProvider(s.Key.Provider) && format.ValidKey(s.Key.ID)) {
+			return nil, errDamaged
 		}
 		// What had been seen before the Store was asked must be in its answer: else
 		// somebody put an old copy back, and what it says may have been revoked since (I17).

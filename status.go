@@ -72,7 +72,7 @@ type HealthStatus string
 // The health statuses.
 const (
 	Healthy   HealthStatus = "healthy"
-	Degraded  HealthStatus = "degraded"  // not answering for now, or something optional is wrong
+	Degraded  HealthStatus = "degraded"  // KMS does not answer for now; a lease may still serve
 	Unhealthy HealthStatus = "unhealthy" // data operations are refused
 )
 

@@ -31,7 +31,8 @@ type Store interface {
 	Get(ctx context.Context, r Ref) (Item, error)
 
 	// List returns at most limit items (1 to 1000) of a partition whose IDs are
-	// greater than after, in byte order. An unknown partition is empty.
+	// greater than after, in byte order; after is "" or can be an ID. An unknown
+	// partition is empty.
 	List(ctx context.Context, partition, after string, limit int) ([]Item, error)
 
 	// Apply writes 1 to 25 items with distinct Refs. Each carries the revision that

@@ -110,7 +110,7 @@ func (t *tenantCache) project(s *state) KeyStatus {
 	}
 	switch {
 	case s.Lifecycle == lifecycleRevoked:
-		out.Status, out.Reason = StatusRevoked, s.RevokeReason
+		out.Status, out.Reason, out.Access = StatusRevoked, s.RevokeReason, AccessUnknown // not asked any more
 	case s.Suspended:
 		out.Status, out.Reason = StatusDisabled, "suspended by the platform"
 		if s.SuspendReason != "" {
