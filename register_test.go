@@ -335,7 +335,7 @@ func TestHealth(t *testing.T) {
 		check("disabled", byok.Unhealthy, false)
 		cmk.Enable()
 		cmk.ScheduleDeletion(7)
-		if h := check("pending deletion", byok.Unhealthy, false); h.DeletionAt.Sub(time.Now()) < 6*24*time.Hour || !slices.Contains(h.Warnings, byok.WarnPendingDeletion) {
+		if h := check("pending deletion", byok.Unhealthy, false); time.Until(h.DeletionAt) < 6*24*time.Hour || !slices.Contains(h.Warnings, byok.WarnPendingDeletion) {
 			t.Errorf("%+v", h)
 		}
 		cmk.CancelDeletion()

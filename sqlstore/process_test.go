@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/byok-go/byok"
+	"github.com/byok-go/byok/internal/fipstest"
 	"github.com/byok-go/byok/sqlstore"
 )
 
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 	var child func(ctx context.Context, s *sqlstore.Store) error
 	switch os.Getenv(childEnv) {
 	case "":
-		os.Exit(m.Run())
+		fipstest.Main(m)
 	case "work":
 		child = workForEver
 	case "count":

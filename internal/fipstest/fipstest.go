@@ -1,0 +1,44 @@
+// Package fipstest lets tests in testing/synctest bubbles run in FIPS 140-3 mode.
+//
+// Go's random generator takes its seed from the jitter of the CPU, which it
+// measures with the clock. In a bubble the clock stands still, so a generator that is
+// seeded there fails and ends the process. Generators are pooled; so they are
+// made before the first test, and the garbage collector, which would empty the
+// pool, is kept out of the way.
+package fipstest
+
+import (
+	"crypto/fips140"
+	"crypto/rand"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Main is the body of a TestMain.
+func Main(m *testing.M) {
+	if fips140.Enabled() {
+		prepare()
+	}
+	os.Exit(m.Run())
+}
+
+func prepare() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(4 << 30) // beyond it the collector runs all the same
+	var wg sync.WaitGroup
+	until := time.Now().Add(50 * time.Millisecond)
+	for range 4 * runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			var b [32]byte
+			for time.Now().Before(until) {
+				_, _ = rand.Read(b[:])
+				runtime.Gosched()
+			}
+		})
+	}
+	wg.Wait()
+}
