@@ -202,7 +202,6 @@ var codes = []struct {
 	{ErrAudit, "BYOK_012"},
 	{ErrClosed, "BYOK_012"},
 	{ErrArgument, "BYOK_014"},
-	{errors.ErrUnsupported, "BYOK_014"},
 }
 
 // Code returns the stable code of an error of this package, as REST answers and
