@@ -15,7 +15,7 @@ type Fault struct {
 	Code    string // "ThrottlingException"; required
 	Message string // defaults to something like AWS's
 	Status  int    // HTTP status; defaults to what AWS uses for Code
-	Count   int    // how many calls; 0 means until removed
+	Count   int    // how many calls; 0 (or less) means all of them, until removed
 }
 
 type activeFault struct {
@@ -48,7 +48,11 @@ func (f *KMS) Inject(fault Fault) (remove func()) {
 
 // Fail makes the next n calls of an operation ("" is any) fail with an error
 // code: ThrottlingException, KMSInternalException, ExpiredTokenException,
-// AccessDeniedException, or whatever else. See Inject for more control.
+// AccessDeniedException, or whatever else.
+//
+// n is 1 or more. Any other n is a mistake in the test, and ends it (see
+// Options.TB): it neither does nothing nor lasts. For a fault that lasts until
+// it is removed, or that strikes some callers or keys only, see Inject.
 func (f *KMS) Fail(operation, code string, n int) {
 	f.helper()
 	if n <= 0 {

@@ -51,6 +51,31 @@ func TestFaultsAreCountedAndFiltered(t *testing.T) {
 	wantCode(t, second(f.decrypt(f.blob, nil)), "ThrottlingException") // still waiting for its one call
 }
 
+// What the comments on Fault.Count and Fail say of 0.
+func TestFaultWithoutACount(t *testing.T) {
+	f := newFixture(t, nil)
+	for _, count := range []int{0, -1} {
+		remove := f.fake.Inject(Fault{Operation: "Decrypt", Code: "ThrottlingException", Count: count})
+		for range 50 {
+			wantCode(t, second(f.decrypt(f.blob, nil)), "ThrottlingException")
+		}
+		remove()
+		if _, err := f.decrypt(f.blob, nil); err != nil {
+			t.Errorf("Count %d, removed: %v", count, err)
+		}
+	}
+	for _, n := range []int{0, -1} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("Fail took n = %d", n)
+				}
+			}()
+			New(nil).Fail("Decrypt", "ThrottlingException", n)
+		}()
+	}
+}
+
 func TestOutage(t *testing.T) {
 	f := newFixture(t, nil)
 	first, again := f.fake.Outage(), f.fake.Outage()

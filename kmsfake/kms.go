@@ -2,7 +2,9 @@ package kmsfake
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 )
@@ -28,6 +30,12 @@ type Options struct {
 	// File keeps keys, aliases, policies and access keys across restarts: each
 	// change is on disk before its call is answered. It holds plaintext key
 	// material (mode 0600); this is a fake. Defaults to memory only.
+	//
+	// One KMS at a time has a file, of all processes and of this one: another gets
+	// ErrInUse, since each would overwrite what the other saved. The lock is a
+	// flock on an empty file beside it, File + ".lock", which stays there. It ends
+	// with Close and with the process, kill -9 included. Systems without flock
+	// (Windows, Solaris, AIX, Plan 9) have no lock: there it is up to you.
 	File string
 
 	// Now is the engine's clock: dates, deletion windows, rotation. Defaults to
@@ -51,12 +59,14 @@ type KMS struct {
 	file   string
 	now    func() time.Time
 	strict bool
+	lock   *os.File // nil: no file, or no lock on this system
 
 	// mu guards everything below. It is held for one decision at a time and
 	// never while a call is delayed, so that a slow call slows nobody else.
 	mu        sync.Mutex
 	st        *state
 	dirty     bool   // st differs from saved
+	closed    bool   // the file is no longer ours
 	saved     []byte // the last durable state; what a failed save returns to
 	faults    []*activeFault
 	nextFault uint64
@@ -84,7 +94,8 @@ func New(opts *Options) *KMS {
 }
 
 // Open is New for a KMS that keeps a file: it fails if the file is there and
-// cannot be understood, rather than start without the keys that were in it.
+// cannot be understood, rather than start without the keys that were in it, and
+// with ErrInUse if another KMS has it.
 func Open(opts *Options) (*KMS, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -93,12 +104,40 @@ func Open(opts *Options) (*KMS, error) {
 	if f.now == nil {
 		f.now = time.Now
 	}
-	if f.file != "" {
-		if err := f.load(); err != nil {
-			return nil, fmt.Errorf("kmsfake: %w", err)
-		}
+	if f.file == "" {
+		return f, nil
+	}
+	var err error
+	if f.lock, err = lockFile(f.file + ".lock"); err != nil { // before the first look at the file
+		return nil, fmt.Errorf("kmsfake: %s: %w", f.file, err)
+	}
+	if err := f.load(); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("kmsfake: %w", err)
 	}
 	return f, nil
+}
+
+// ErrInUse is the error of [Open] for a file that another KMS has.
+var ErrInUse = errors.New("is in use by another process, or by another KMS of this one")
+
+// errClosed is the end of a KMS whose file may be another's by now.
+var errClosed = errors.New("closed")
+
+// Close gives Options.File back, for another KMS to open. There is nothing to
+// flush: what was answered is on disk. Afterwards whatever would change the file
+// fails. Without a File it does nothing. It may be called more than once.
+func (f *KMS) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || f.file == "" {
+		return nil
+	}
+	f.closed = true
+	if f.lock == nil {
+		return nil
+	}
+	return f.lock.Close() // which ends the lock
 }
 
 // misuse ends a test, or panics: the caller's test is wrong, not the code that

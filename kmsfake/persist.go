@@ -79,7 +79,11 @@ func (f *KMS) save() error {
 	if f.file == "" {
 		return nil
 	}
-	data, err := json.Marshal(fileFormat{fileVersion, f.st})
+	var data []byte
+	err := errClosed
+	if !f.closed {
+		data, err = json.Marshal(fileFormat{fileVersion, f.st})
+	}
 	if err == nil {
 		err = writeAtomically(f.file, data)
 	}

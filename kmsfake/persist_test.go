@@ -48,6 +48,7 @@ func TestFileSurvivesAKill(t *testing.T) {
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v: want mode 0600", info.Mode(), err)
 	}
+	a.killed()
 	b := open()
 	in := &kms.DecryptInput{CiphertextBlob: enc.CiphertextBlob, EncryptionContext: ec, KeyId: aws.String("alias/a")}
 	for _, who := range []string{customer, appRole} {
@@ -76,10 +77,14 @@ func TestFileSurvivesAKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.killed()
 	if _, err := open().Client(customer).Decrypt(ctx, &kms.DecryptInput{CiphertextBlob: enc.CiphertextBlob}); err != nil {
 		t.Errorf("sealed after an automatic rotation, opened after a restart: %v", err)
 	}
 }
+
+// killed does what the kernel does for a process that is killed: the lock ends.
+func (f *KMS) killed() { _ = f.lock.Close() }
 
 // killedWriter is the child of TestKillInTheMiddle: it makes keys and tells of
 // each one that it was given, until somebody kills it.
@@ -134,6 +139,9 @@ func TestKillInTheMiddle(t *testing.T) {
 				t.Errorf("%s is %s", arn, s)
 			}
 		}
+		if err := fake.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Logf("8 kills, %d keys", len(answered))
 }
@@ -141,7 +149,9 @@ func TestKillInTheMiddle(t *testing.T) {
 // A temporary file that a killed process left is no state, whole or torn.
 func TestTornTemporaryFileIsIgnored(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "kms.json")
-	key := New(&Options{TB: t, File: file}).Account(customer).CreateKey("")
+	first := New(&Options{TB: t, File: file})
+	key := first.Account(customer).CreateKey("")
+	first.killed()
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +165,9 @@ func TestTornTemporaryFileIsIgnored(t *testing.T) {
 // A file that is not understood is never overwritten, nor started without.
 func TestDamagedFileIsAnError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "kms.json")
-	New(&Options{TB: t, File: file}).Account(customer).CreateKey("")
+	first := New(&Options{TB: t, File: file})
+	first.Account(customer).CreateKey("")
+	first.killed()
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -172,8 +184,8 @@ func TestDamagedFileIsAnError(t *testing.T) {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if f, err := Open(&Options{File: file}); err == nil {
-			t.Errorf("%s: opened with %d keys", name, len(f.st.Keys))
+		if f, err := Open(&Options{File: file}); err == nil || errors.Is(err, ErrInUse) {
+			t.Errorf("%s: opened %v, %v", name, f, err) // ErrInUse: the refusal before kept the lock
 		}
 		if after, _ := os.ReadFile(file); !bytes.Equal(after, data) {
 			t.Errorf("%s: Open changed the file", name)
@@ -215,7 +227,7 @@ func TestFailedSaveIsUndone(t *testing.T) {
 		t.Error(err)
 	}
 	left, err := os.ReadDir(dir)
-	if err != nil || len(left) != 1 {
+	if err != nil || len(left) != 2 || left[1].Name() != "kms.json.lock" {
 		t.Errorf("%v left behind, %v", left, err)
 	}
 	if _, err := os.Stat(moved); !errors.Is(err, fs.ErrNotExist) || strings.HasSuffix(dir, ".away") {
