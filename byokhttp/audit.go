@@ -1,9 +1,12 @@
 package byokhttp
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/byok-go/byok"
@@ -23,6 +26,9 @@ func (h *handler) audit(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	p, err := c.tenant.Audit(c.Context(), q)
+	if q.Cursor != "" && errors.Is(err, byok.ErrArgument) {
+		return 0, nil, errCursor // all else has been checked
+	}
 	if err != nil {
 		return 0, nil, err
 	}
@@ -32,6 +38,8 @@ func (h *handler) audit(c *call) (int, any, error) {
 	}
 	return http.StatusOK, out, nil
 }
+
+var errCursor = badRequest("cursor must be the next_cursor of a page of this audit log, as it was given.")
 
 func auditQuery(v url.Values) (byok.AuditQuery, error) {
 	q := byok.AuditQuery{Limit: 100, Cursor: v.Get("cursor")}
@@ -43,7 +51,7 @@ func auditQuery(v url.Values) (byok.AuditQuery, error) {
 		q.Limit = n
 	}
 	if v.Has("cursor") && q.Cursor == "" || len(q.Cursor) > 1024 {
-		return q, badRequest("cursor must be the next_cursor of the page before.")
+		return q, errCursor
 	}
 	for _, b := range []struct {
 		name string
@@ -62,22 +70,24 @@ func auditQuery(v url.Values) (byok.AuditQuery, error) {
 		return q, badRequest("start must be before end.")
 	}
 	if v.Has("operation") {
-		if q.Op = byok.Op(v.Get("operation")); !isOp(q.Op) {
-			return q, badRequest("operation must be one word, such as seal.")
+		// An unknown one would find nothing, and look like "it never happened".
+		if q.Op = byok.Op(v.Get("operation")); !slices.Contains(ops, q.Op) {
+			return q, badRequest("operation must be one of %s.", opNames())
 		}
 	}
 	return q, nil
 }
 
-// isOp checks the form only: a newer version may have more operations.
-func isOp(op byok.Op) bool {
-	if op == "" || len(op) > 32 {
-		return false
+// ops is every byok.Op; a test compares.
+var ops = []byok.Op{
+	byok.OpRegister, byok.OpActivate, byok.OpWaiver, byok.OpSeal, byok.OpOpen, byok.OpRotate, byok.OpRevoke, byok.OpSuspend,
+	byok.OpResume, byok.OpHealth, byok.OpRecheck, byok.OpLease, byok.OpRenew, byok.OpDeny, byok.OpRestore, byok.OpRelease,
+}
+
+func opNames() string {
+	var names []string
+	for _, op := range ops {
+		names = append(names, string(op))
 	}
-	for i := range len(op) {
-		if (op[i] < 'a' || op[i] > 'z') && op[i] != '_' {
-			return false
-		}
-	}
-	return true
+	return strings.Join(names, ", ")
 }

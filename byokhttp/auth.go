@@ -21,9 +21,13 @@ const (
 
 // Identity is who sends a request.
 type Identity struct {
-	Tenant string // the organization; required
+	Tenant string // the organization; required: an Identity without one is nobody, 401
 	Actor  string // who acts for it, for the audit log
-	Token  string // a stable id of the credentials, not secret: rate limits are per Token
+
+	// Token is a stable id of the credentials, not secret: rate limits are per
+	// Tenant and Token. Without one, all credentials of a tenant share its
+	// buckets, and one busy script of theirs stops the others. [Bearer] makes one.
+	Token string
 
 	// Scopes, unless nil, are all that the credentials allow; no scope implies
 	// another. Nil allows everything.
@@ -40,8 +44,11 @@ func (id Identity) Require(scope string) error {
 	return &p
 }
 
-// What an Authenticator can say besides "no". Any other error is
-// ErrUnauthenticated.
+// What an [Authenticator] can say. A *[Problem] is answered as it is, and an
+// error of a context that has ended is ErrAuthUnavailable. Any other error lets
+// nobody in either: it is answered as ErrUnauthenticated, 401, and as it may be a
+// fault of the Authenticator's, [Options].Logger gets it as a warning. So it must
+// not hold credentials.
 var (
 	// ErrUnauthenticated: no credentials, or none that are good. 401.
 	ErrUnauthenticated = errors.New("byokhttp: not authenticated")
@@ -53,6 +60,10 @@ var (
 
 // Authenticator finds out who sends a request. It is called once a request,
 // concurrently, before anything else looks at it, and must not read its body.
+//
+// Return [ErrUnauthenticated] for credentials that are not there or not good, and
+// [ErrAuthUnavailable], wrapped around the cause, when they could not be looked
+// up: a client takes a 401 for a reason to throw its credentials away.
 type Authenticator interface {
 	Authenticate(r *http.Request) (Identity, error)
 }
@@ -134,7 +145,8 @@ func isToken(s string) bool {
 // one budget, which by the above is harmless.
 //
 // [New] does this to its Authenticator, unless it has been done. Do it yourself
-// to share one budget with the platform's own handlers.
+// to share one budget with the platform's own handlers. An error of auth that is
+// none of this package's is then an ErrUnauthenticated that wraps it.
 func LimitFailures(auth Authenticator, limit Limit) (Authenticator, error) {
 	limits, err := Limits{FailedAuth: limit}.withDefaults()
 	if err != nil {
@@ -160,7 +172,7 @@ func (f *failureLimiter) Authenticate(r *http.Request) (Identity, error) {
 	if errors.Is(err, ErrAuthUnavailable) {
 		return Identity{}, err
 	}
-	if limited := f.rates.take(bucketKey{route: "auth", tenant: peer(r)}, f.rates.limits.FailedAuth); limited != nil {
+	if limited := f.rates.take(bucketKey{route: routeAuth, tenant: peer(r)}, f.rates.limits.FailedAuth); limited != nil {
 		return Identity{}, limited
 	}
 	return Identity{}, err

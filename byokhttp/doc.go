@@ -20,10 +20,13 @@
 //
 // Requests are read strictly: a JSON object with known members, each once, each
 // of its type, in a body of at most 64 KiB. Errors are RFC 9457 problems with a
-// stable code; what they say is fixed text of this package, so that nothing of
-// KMS, of a database or of another tenant can leak through them. README.md
+// stable code; what they say is text of this package, so that nothing of
+// KMS, of a database or of another tenant can leak through them: fixed, but for
+// names of parameters, limits, and why a key id is not accepted. README.md
 // lists the codes. [Error] answers the same way from the platform's own handlers.
 //
 // The handler keeps rate limits in memory, per process. It sets no timeouts:
-// those are http.Server's, and a server needs all four of them.
+// those are http.Server's, and a server needs all four of them. It starts no
+// goroutine: run [byok.Keeper.Run] beside it, so that events which the audit sink
+// missed reach it.
 package byokhttp

@@ -19,14 +19,19 @@ const DefaultProvider = "aws-kms"
 
 // Options of a handler; nil and the zero Options are safe defaults.
 type Options struct {
-	// Provider is the byok.KeyID.Provider of keys that are registered.
-	// Defaults to DefaultProvider.
+	// Provider is the byok.KeyID.Provider of keys that are registered: what the
+	// Keyring calls itself. Defaults to DefaultProvider.
 	Provider string
 
-	// Limits are the rate limits. Each zero field is its default.
+	// Limits are the rate limits, for this process alone. Each zero field is its
+	// default. FailedAuth has no effect if the Authenticator comes from
+	// LimitFailures, which has been given one.
 	Limits Limits
 
-	// Logger gets panics and what was answered with a 5xx. Defaults to slog.Default().
+	// Logger gets, as errors, panics and what was answered with a 5xx: of a
+	// failed KMS call its operation, code, class and request id, and the cause if
+	// it is no answer of KMS or our own credentials. As warnings it gets errors of
+	// the Authenticator that it does not know. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
@@ -54,7 +59,9 @@ type handler struct {
 }
 
 // New returns the handler. Paths start at /keys: mount it with
-// http.StripPrefix. It fails if keeper's AuditSink is no [byok.AuditReader],
+// http.StripPrefix. [byok.Keeper.Run] should be running beside it: without it,
+// events that the audit sink missed ("audited": false) reach it no sooner than
+// the tenant's next change, or when its audit log is read. New fails if keeper's AuditSink is no [byok.AuditReader],
 // since GET /audit needs one, and if Options make no sense.
 func New(keeper *byok.Keeper, auth Authenticator, opts *Options) (http.Handler, error) {
 	if keeper == nil || auth == nil {
@@ -161,8 +168,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p := ProblemOf(err)
 	if p.Status >= 500 {
 		// err may quote a database or KMS. It is for the operator's log only.
-		h.log.LogAttrs(r.Context(), slog.LevelError, "byokhttp: request failed", slog.String("method", r.Method),
-			slog.String("path", r.URL.Path), slog.String("code", p.Code), slog.Any("error", err))
+		attrs := []slog.Attr{slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("code", p.Code), slog.Any("error", err)}
+		h.log.LogAttrs(r.Context(), slog.LevelError, "byokhttp: request failed", append(attrs, kmsAttrs(err)...)...)
 	}
 	p.write(w)
 }
@@ -186,6 +193,11 @@ func (h *handler) run(r *http.Request) (status int, body any, err error) {
 	}
 	id, err := h.auth.Authenticate(r)
 	if err != nil {
+		var strange *strangeError
+		if errors.As(err, &strange) {
+			h.log.LogAttrs(r.Context(), slog.LevelWarn, "byokhttp: the Authenticator failed in a way that is not known: answered as not authenticated",
+				slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.String("error", printable(strange.cause.Error(), 500)))
+		}
 		return 0, nil, err
 	}
 	if err := id.Require(rt.scope); err != nil {
@@ -194,7 +206,7 @@ func (h *handler) run(r *http.Request) (status int, body any, err error) {
 	c := &call{
 		Request: r.WithContext(byok.WithActor(r.Context(), id.Actor)), id: id,
 		tenant: h.tenant(id.Tenant), route: rt,
-		key: bucketKey{rt.method + rt.path, id.Tenant, id.Token},
+		key: bucketKey{rt.method + " " + rt.path, id.Tenant, id.Token},
 	}
 	if err := checkQuery(r, rt.query); err != nil {
 		return 0, nil, err
@@ -224,5 +236,30 @@ func authError(err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: %w", ErrAuthUnavailable, err)
 	}
-	return ErrUnauthenticated
+	if errors.Is(err, ErrUnauthenticated) {
+		return ErrUnauthenticated
+	}
+	return &strangeError{err}
+}
+
+// strangeError is an ErrUnauthenticated for a reason that only the Authenticator
+// understands.
+type strangeError struct{ cause error }
+
+func (e *strangeError) Error() string   { return ErrUnauthenticated.Error() + ": " + e.cause.Error() }
+func (e *strangeError) Unwrap() []error { return []error{ErrUnauthenticated, e.cause} }
+
+// kmsAttrs is the KMS call that an error comes from, for the operator's log. The
+// cause is there where operators have to act and KMS has not spoken: what KMS
+// wrote names principals and keys of others, and is in the customer's CloudTrail.
+func kmsAttrs(err error) []slog.Attr {
+	var ke *byok.KeyError
+	if !errors.As(err, &ke) {
+		return nil
+	}
+	group := []any{slog.String("op", ke.Op), slog.String("code", ke.Code), slog.String("class", ke.Class.String()), slog.String("request_id", ke.RequestID)}
+	if ke.Err != nil && (ke.Class == byok.ClassPlatform || ke.Class == byok.ClassOutage) {
+		group = append(group, slog.String("cause", ke.Err.Error()))
+	}
+	return []slog.Attr{slog.Group("kms", group...)}
 }

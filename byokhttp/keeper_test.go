@@ -234,7 +234,9 @@ func (s *server) walkAudit(t *testing.T, org string) {
 	if float64(len(seen)) != total || total == 0 {
 		t.Errorf("%d events, total_count %v", len(seen), total)
 	}
-	s.want(t, org, "GET", "/audit?cursor=forged", "", 400, "BYOK_014")
+	if got := s.want(t, org, "GET", "/audit?cursor=forged", "", 400, "BYOK_014"); !strings.HasPrefix(got["detail"].(string), "cursor ") {
+		t.Errorf("a forged cursor: %v", got)
+	}
 }
 
 // shortPolicy is the one of README.md: it lets the platform in for any tenant.
@@ -251,6 +253,20 @@ func TestNotAKey_001(t *testing.T) {
 		"arn:aws:kms:us-east-1:1111:key/" + id, "arn:aws:s3:us-east-1:111122223333:key/" + id, "arn:aws:kms:us-east-1:111122223333:key/" + id + " ",
 		"arn:aws:kms:us-east-1:111122223333:key/../" + id, "arn:aws:kms:us-east-1:111122223333:key/" + id + `\u0131`} {
 		s.want(t, "acme", "POST", "/keys", arnBody(arn), 400, "BYOK_001")
+	}
+	// The customer is told what is wrong with it.
+	for arn, reason := range map[string]string{
+		"arn:aws:kms:us-east-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab": "multi-Region",
+		"arn:aws:kms:us-east-1:111122223333:alias/byok":                               "alias",
+		"arn:aws-cn:kms:cn-north-1:111122223333:key/" + id:                            "partition",
+		"arn:aws:kms:xx-east-1:111122223333:key/" + id:                                "Region",
+		id: "not a key ARN",
+	} {
+		got := s.want(t, "acme", "POST", "/keys", arnBody(arn), 400, "BYOK_001")["detail"].(string)
+		said, _, _ := strings.Cut(strings.TrimPrefix(got, "The key is refused: "), ". cmk_arn must be ")
+		if len(said) == len(got) || !strings.Contains(said, reason) {
+			t.Errorf("%s: %s", arn, got)
+		}
 	}
 	if n := len(s.Fake.Calls()); n != 0 {
 		t.Errorf("%d requests went to KMS", n)
@@ -297,6 +313,9 @@ func TestOutage_006(t *testing.T) {
 	s.active(t, "acme")
 	restore := s.Fake.Outage()
 	s.want(t, "acme", "POST", "/keys/rotate", `{"rotation_type":"dek"}`, 503, "BYOK_006")
+	if logged := s.logs.String(); !strings.Contains(logged, "kms.op=GenerateDataKey") || !strings.Contains(logged, "kms.class=outage") || !strings.Contains(logged, "kms.cause=") {
+		t.Errorf("operators see %s", logged)
+	}
 	if got := s.want(t, "acme", "GET", "/health", "", 200, ""); got["status"] != "degraded" || got["cmk_accessible"] != false {
 		t.Errorf("health: %v", got)
 	}

@@ -2,6 +2,7 @@ package byokhttp
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,7 +18,37 @@ type Limit struct {
 	Per time.Duration // 1 s to 24 h
 }
 
-// Limits are the rate limits, each per Identity.Token, but for FailedAuth.
+// String is the limit in words, such as "5 an hour".
+func (l Limit) String() string {
+	switch l.Per {
+	case time.Second:
+		return fmt.Sprintf("%d a second", l.N)
+	case time.Minute:
+		return fmt.Sprintf("%d a minute", l.N)
+	case time.Hour:
+		return fmt.Sprintf("%d an hour", l.N)
+	}
+	return fmt.Sprintf("%d in %s", l.N, inWords(seconds(l.Per)))
+}
+
+// inWords is a time for people, to the second: what Retry-After says.
+func inWords(s int64) string {
+	var parts []string
+	for _, u := range []struct {
+		name string
+		n    int64
+	}{{"hour", s / 3600}, {"minute", s / 60 % 60}, {"second", s % 60}} {
+		switch {
+		case u.n == 1:
+			parts = append(parts, "1 "+u.name)
+		case u.n > 1:
+			parts = append(parts, fmt.Sprintf("%d %ss", u.n, u.name))
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// Limits are the rate limits, each per Identity.Tenant and Token, but for FailedAuth.
 // They are kept in this process's memory. Each zero Limit is its default.
 type Limits struct {
 	RegisterKey Limit // POST /keys; 5 an hour
@@ -88,7 +119,7 @@ func (r *rates) take(k bucketKey, l Limit) error {
 	if b.AllowN(now, 1) {
 		return nil
 	}
-	return limited(b, now)
+	return limited(b, now, k.route, l)
 }
 
 // check returns the 429 that take would, and counts nothing.
@@ -98,15 +129,23 @@ func (r *rates) check(k bucketKey, l Limit) error {
 	if b.TokensAt(now) >= 1-1e-9 { // a bucket that should be full to the nanosecond is
 		return nil
 	}
-	return limited(b, now)
+	return limited(b, now, k.route, l)
 }
 
-// limited says when there will be a token again.
-func limited(b *rate.Limiter, now time.Time) error {
+// routeAuth is the bucketKey.route of failed authentications.
+const routeAuth = "auth"
+
+// limited says which limit it was, and when there will be a token again.
+func limited(b *rate.Limiter, now time.Time, route string, l Limit) error {
 	p := answers[codeRateLimited]
 	p.Code = codeRateLimited
 	missing := 1 - b.TokensAt(now)
 	p.retryAfter = time.Duration(missing / float64(b.Limit()) * float64(time.Second))
+	what := "The rate limit of " + route
+	if route == routeAuth {
+		what = "The limit of failed authentications from one address"
+	}
+	p.Detail = fmt.Sprintf("%s is reached, which is %s. Try again in %s.", what, l, inWords(seconds(p.retryAfter)))
 	return &p
 }
 

@@ -40,7 +40,7 @@ type Problem struct {
 func (p *Problem) Error() string { return p.Code + ": " + p.Detail }
 
 // answers is what each code says to a client: fixed text, whatever the error
-// says to operators.
+// says to operators. Before that of BYOK_001 goes the driver's reason.
 var answers = map[string]Problem{
 	"BYOK_001": {Status: 400, Title: "Not an acceptable key ARN", Detail: "cmk_arn must be the full ARN of a symmetric encryption key in AWS KMS, in a partition and region that this service accepts: arn:aws:kms:<region>:<account>:key/<id>. Aliases and bare key ids are refused."},
 	"BYOK_002": {Status: 403, Title: "Access to the key is denied", Detail: "KMS denies this service the use of the CMK. Check that it is enabled and not pending deletion, and that its key policy lets this service in."},
@@ -63,8 +63,9 @@ var answers = map[string]Problem{
 
 // Error answers r with the problem that err stands for: the errors of package
 // byok by their [byok.Code], those of this package, and a *Problem as it is.
-// Anything else is 500 BYOK_007. The client gets fixed text and nothing of err,
-// so log err where you call it. A nil err is answered as an internal error.
+// Anything else is 500 BYOK_007. The client gets fixed text and nothing of err
+// (but for the reason why a Keyring does not take a key id), so log err where
+// you call it. A nil err is answered as an internal error.
 func Error(w http.ResponseWriter, r *http.Request, err error) {
 	setHeaders(w)
 	ProblemOf(err).write(w)
@@ -93,10 +94,28 @@ func ProblemOf(err error) *Problem {
 	p := answers[code]
 	p.Code = code
 	var ke *byok.KeyError
-	if p.retryAfter > 0 && errors.As(err, &ke) && ke.RetryAfter > 0 {
-		p.retryAfter = min(ke.RetryAfter, 5*time.Minute)
+	if errors.As(err, &ke) {
+		if p.retryAfter > 0 && ke.RetryAfter > 0 {
+			p.retryAfter = min(ke.RetryAfter, 5*time.Minute)
+		}
+		if code == "BYOK_001" && ke.Class == byok.ClassKeyID && ke.Err != nil {
+			// The driver's own words about the identifier, before anything was sent:
+			// the one cause that is for the client too.
+			p.Detail = "The key is refused: " + printable(ke.Err.Error(), 200) + ". " + p.Detail
+		}
 	}
 	return p.complete()
+}
+
+// printable makes a text harmless to terminals, logs and pages, and cuts it.
+func printable(s string, limit int) string {
+	b := []byte(s[:min(len(s), limit)])
+	for i, c := range b {
+		if c < 0x20 || c > 0x7e {
+			b[i] = '?'
+		}
+	}
+	return string(b)
 }
 
 // complete fills in what follows from the code and the status.
