@@ -368,6 +368,35 @@ func (s *goneStore) Apply(ctx context.Context, w ...byok.Item) error {
 	return err
 }
 
+// A lease that ends while the event of an operation is being recorded is proved
+// anew: with KMS, Store and sink healthy nothing is refused (I7).
+func TestI7_HitShortlyBeforeTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &slowSink{hookSink: hookSink{MemAudit: new(byok.MemAudit)}, delay: 10 * time.Millisecond}
+		env := byoktest.New(t, &byoktest.Options{Sink: sink})
+		_, cmk := env.Tenant("acme")
+		alone, err := byok.New(byoktest.Service, env.Keys, env.Store, env.Audit, &byok.Options{PerOperation: true})
+		want(t, "New", err, nil)
+		defer alone.Close()
+		inside, err := alone.Seal(t.Context(), byok.Scope{Tenant: "acme"}, []byte("x"), nil)
+		want(t, "Seal", err, nil)
+		for _, sealed := range [][]byte{seal(t, env.Keeper, "acme", "x", ""), inside} {
+			for d := time.Duration(0); d < 30*time.Millisecond; d += time.Millisecond {
+				time.Sleep(2 * byok.DefaultMaxAge) // idle: the lease ends
+				mustOpen(t, env.Keeper, "acme", sealed, "", "x")
+				time.Sleep(byok.DefaultMaxAge - 30*time.Millisecond + d)
+				mustOpen(t, env.Keeper, "acme", sealed, "", "x")
+			}
+		}
+		// But if KMS has changed its mind by then, it is withheld.
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		time.Sleep(byok.DefaultMaxAge - 15*time.Millisecond)
+		cmk.Disable()
+		_, err = open(t, env.Keeper, "acme", sealed, "")
+		want(t, "Open", err, byok.ErrKeyDenied)
+	})
+}
+
 // Renewals that fail for another reason than KMS's silence back off too.
 func TestFailedRenewalsBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

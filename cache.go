@@ -177,7 +177,7 @@ func (t *tenantCache) check(e *entry) lease.State {
 }
 
 // release is the last question before a result leaves: is the lease that e had
-// still good? It returns nil, or why not.
+// still good? It returns nil, or why not; errLeaseEnded can be helped, see still.
 func (t *tenantCache) release(e *entry) error {
 	if t.k.closed.Load() {
 		return ErrClosed
@@ -191,8 +191,11 @@ func (t *tenantCache) release(e *entry) error {
 	case lease.Active, lease.Refresh:
 		return nil
 	}
-	return t.access.denial()
+	return errLeaseEnded // refusal has told a denial
 }
+
+// errLeaseEnded: nobody refuses, but the proof is too old by now.
+var errLeaseEnded = newError(ErrKeyUnavailable, "the lease ended meanwhile")
 
 // refusal is what the newest state and access say against serving anything, by
 // themselves. The caller holds mu.

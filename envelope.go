@@ -17,8 +17,9 @@ const MaxAAD = format.MaxAAD
 // use has to say.
 type grant struct {
 	e       *entry
-	proof   string // request id under the lease
-	inside  bool   // per-operation: the envelope carries wrapped
+	proof   string           // request id under the lease
+	from    format.Recipient // where an envelope carries the data key; else zero
+	inside  bool             // per-operation: the envelope carries wrapped
 	wrapped []byte
 	calls   []KMSCall
 }
@@ -146,10 +147,34 @@ func (t *tenantCache) use(ctx context.Context, get func() (grant, error), f func
 	if err == errWiped {
 		err = ErrKeyUnavailable
 	}
-	if rerr := t.release(g.e); rerr != nil {
+	if rerr := t.still(ctx, g); rerr != nil {
 		err = rerr // whatever came out, a denial is the newer truth
 	}
 	return g, err
+}
+
+// still asks whether a result may leave. A lease that ended during the
+// operation, with nobody refusing anything, is proved anew: an operation that began well
+// shall not fail because the audit log was slow (I7).
+func (t *tenantCache) still(ctx context.Context, g grant) error {
+	err := t.release(g.e)
+	if err != errLeaseEnded || g.inside {
+		return err
+	}
+	id := g.e.id
+	var e *entry
+	if g.e.generation == 0 {
+		e, err = t.loadInside(ctx, id.purpose, id.dataKey, g.from, OpLease)
+	} else {
+		e, err = t.loadStored(ctx, id.purpose, id.dataKey, OpLease)
+	}
+	if err != nil {
+		return err
+	}
+	if e.id != id { // another CMK wraps it by now
+		return errLeaseEnded
+	}
+	return t.release(e)
 }
 
 // deliver records the outcome of an operation, and asks for the last time
@@ -163,7 +188,7 @@ func (t *tenantCache) deliver(ctx context.Context, event Event, g grant, err err
 	if err != nil {
 		return err
 	}
-	if err = t.release(g.e); err != nil {
+	if err = t.still(ctx, g); err != nil {
 		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		defer cancel()
 		_ = t.k.record(rctx, t.k.withheld(event, err))
@@ -197,7 +222,7 @@ func (t *tenantCache) grantSeal(ctx context.Context, purpose string) (grant, err
 		g.e, err = t.loadCurrent(ctx, purpose)
 		return t.loaded(g, err)
 	}
-	return t.served(ctx, g, st, err, format.Recipient{})
+	return t.served(ctx, g, st, err)
 }
 
 // grantOpen finds the data key that an envelope names.
@@ -218,18 +243,19 @@ func (t *tenantCache) grantOpen(ctx context.Context, purpose string, h *format.H
 	}
 	g, st, err := t.look(e)
 	t.mu.RUnlock()
+	g.from = inside
 	if err != nil || st != lease.Expired {
-		return t.served(ctx, g, st, err, inside)
+		return t.served(ctx, g, st, err)
 	}
 	t.k.stats.misses.Add(1)
 	g.e, err = t.loadStored(ctx, purpose, h.DataKey, OpLease)
 	if err == ErrNotFound && h.Policy == format.PolicyANY {
 		// The Store has said that it does not know this data key. A Store that
 		// fails says no such thing, and ends up in the other arm.
-		if inside = t.registered(h); inside.Key == "" {
+		if g.from = t.registered(h); g.from.Key == "" {
 			return g, ErrOpen
 		}
-		g.e, err = t.loadInside(ctx, purpose, h.DataKey, inside, OpLease)
+		g.e, err = t.loadInside(ctx, purpose, h.DataKey, g.from, OpLease)
 	}
 	return t.loaded(g, err)
 }
@@ -252,13 +278,13 @@ func (t *tenantCache) look(e *entry) (g grant, st lease.State, err error) {
 }
 
 // served ends a hit, and sees to its renewal.
-func (t *tenantCache) served(ctx context.Context, g grant, st lease.State, err error, inside format.Recipient) (grant, error) {
+func (t *tenantCache) served(ctx context.Context, g grant, st lease.State, err error) (grant, error) {
 	if err != nil {
 		return g, err
 	}
 	t.hits.Add(1)
 	if st == lease.Refresh {
-		t.renew(ctx, g.e, inside)
+		t.renew(ctx, g.e, g.from)
 	}
 	return g, nil
 }

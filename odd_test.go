@@ -372,6 +372,13 @@ func TestSelfContainedEnvelopes(t *testing.T) {
 	}
 	sealed, err := alone.Seal(t.Context(), s, []byte("hello"), nil)
 	want(t, "Seal", err, nil)
+	foreign, err := byok.NewDirect(byoktest.Service, env.Keys, byok.KeyID{Provider: "aws-kms", ID: env.CMK("acme").ARN()}, env.Audit)
+	want(t, "NewDirect", err, nil)
+	env.Fake.ResetCalls()
+	_, err = foreign.Open(t.Context(), s, sealed, nil)
+	if want(t, "Direct for another CMK", err, byok.ErrOpen); len(env.Fake.Calls()) != 0 {
+		t.Error("KMS was asked about a key that the envelope does not name")
+	}
 	cmk.Disable()
 	_, err = alone.Open(t.Context(), s, sealed, nil)
 	want(t, "per-operation Open, at once", err, byok.ErrKeyDenied)

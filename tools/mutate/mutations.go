@@ -75,10 +75,8 @@ var mutations = []mutation{
 		old: "if !ok || t.access != a || t.state.usable() != nil {", new: "if !ok || t.access != a {"},
 	{name: "cache-no-refusal-at-release", file: "cache.go", tests: ".", // I8
 		old: "\tif err := t.refusal(); err != nil {\n\t\treturn err\n\t}\n\tswitch t.check(e) {", new: "\tswitch t.check(e) {"},
-	{name: "cache-no-release-check", file: "envelope.go", tests: ".",
-		old: "if rerr := t.release(g.e); rerr != nil {", new: "if rerr := t.release(g.e); false {"},
 	{name: "cache-no-last-release-check", file: "envelope.go", tests: ".", // a denial while the event is recorded
-		old: "if err = t.release(g.e); err != nil {", new: "if false {"},
+		old: "if err = t.still(ctx, g); err != nil {", new: "if false {"},
 	{name: "cache-rollback-ignored", file: "state.go", tests: ".", // I17
 		old: "if s.revision = rev; rev < floor {\n\t\t\treturn nil, errRolledBack\n\t\t}\n\t\tif t.see(s) {", new: "if s.revision = rev; t.see(s) || floor > 0 || errRolledBack == nil {"},
 	{name: "cache-suspension-keeps-keys", file: "cache.go", tests: ".",
