@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -30,7 +31,9 @@ type app struct {
 	handler http.Handler
 	fake    *kmsfake.KMS // nil if this process does not run it
 	demo    *demo        // nil without the demo's organizations
+	known   []knownToken // of the -tokens file, or of the demo
 
+	cloud  string // what -kms aws is going to use, for people; "" with the fake
 	db     *sql.DB
 	keeper *byok.Keeper
 	stop   context.CancelFunc
@@ -38,15 +41,25 @@ type app struct {
 }
 
 func newApp(ctx context.Context, c *config) (_ *app, err error) {
+	a := &app{config: c}
+	if !c.demo() { // before anything is created
+		if a.known, err = readTokens(c.tokens); err != nil {
+			return nil, err
+		}
+	}
 	if err := os.MkdirAll(c.data, 0o700); err != nil {
 		return nil, err
 	}
-	a := &app{config: c}
 	defer func() {
 		if err != nil {
 			a.close()
 		}
 	}()
+	if c.ownFake() { // first: it is what tells that a server is there already
+		if a.fake, err = openFake(filepath.Join(c.data, "kms.json")); err != nil {
+			return nil, err
+		}
+	}
 	if a.db, err = openDB(ctx, filepath.Join(c.data, "byok.db")); err != nil {
 		return nil, err
 	}
@@ -54,31 +67,50 @@ func newApp(ctx context.Context, c *config) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.ownFake() {
-		if a.fake, err = openFake(filepath.Join(c.data, "kms.json")); err != nil {
-			return nil, err
-		}
-	}
-	keys, err := keyring(ctx, c, a.fake)
+	keys, err := a.keyring(ctx)
 	if err != nil {
 		return nil, err
 	}
 	a.keeper, err = byok.New(service, keys, store, store, &byok.Options{
 		MaxAge: c.maxAge,
-		// Accepts the short key policy of the README, with a warning. A platform
-		// that can tell its customers which policy to use leaves this out.
-		AllowUnboundPolicy: true,
+		// In the demo, so that the short key policy of the README is accepted, with
+		// a warning. A platform tells its customers which policy to use (awskms.KeyPolicy),
+		// and leaves this out.
+		AllowUnboundPolicy: c.unbound,
+		Observer:           &byok.Observer{StateChange: logStateChange},
 	})
 	if err != nil {
 		return nil, err
 	}
-	if a.handler, err = a.routes(ctx); err != nil {
+	if a.handler, err = a.routes(); err != nil {
 		return nil, err
 	}
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	a.stop = stop
 	a.work.Go(func() { _ = a.keeper.Run(background) }) // ends with background, by design
 	return a, nil
+}
+
+// logStateChange tells operators what a customer's key has come to: that access
+// ended is the customer's decision, and no error of ours.
+func logStateChange(old, now byok.KeyStatus) {
+	attrs := []any{"key", now.Key.ID}
+	if now.Reason != "" {
+		attrs = append(attrs, "reason", now.Reason)
+	}
+	if old.Access != now.Access {
+		slog.Info(fmt.Sprintf("access of %s: %s -> %s", now.Tenant, orNone(old.Access), orNone(now.Access)), attrs...)
+	}
+	if old.Status != now.Status {
+		slog.Info(fmt.Sprintf("key of %s: %s -> %s", now.Tenant, orNone(old.Status), orNone(now.Status)), attrs...)
+	}
+}
+
+func orNone[T ~string](s T) T {
+	if s == "" {
+		return "none"
+	}
+	return s
 }
 
 // openDB opens the file that all servers on this data share.
@@ -102,12 +134,15 @@ func openDB(ctx context.Context, file string) (*sql.DB, error) {
 
 // routes mounts the control plane (byokhttp) beside the platform's own data API,
 // both behind one Authenticator.
-func (a *app) routes(ctx context.Context) (http.Handler, error) {
-	lookup, err := a.tokens(ctx)
-	if err != nil {
-		return nil, err
+func (a *app) routes() (http.Handler, error) {
+	if a.config.demo() {
+		d, err := loadDemo(a.config.data, a.fake, a.keeper)
+		if err != nil {
+			return nil, err
+		}
+		a.demo, a.known = d, d.tokens()
 	}
-	auth, err := byokhttp.LimitFailures(byokhttp.Bearer(lookup), a.config.limits.FailedAuth)
+	auth, err := byokhttp.LimitFailures(byokhttp.Bearer(newLookup(a.known)), a.config.limits.FailedAuth)
 	if err != nil {
 		return nil, err
 	}
@@ -161,5 +196,8 @@ func (a *app) close() {
 	a.work.Wait()
 	if a.db != nil {
 		_ = a.db.Close() // everything answered was durable before
+	}
+	if a.fake != nil {
+		_ = a.fake.Close() // another server may have the file now
 	}
 }

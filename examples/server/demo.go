@@ -93,11 +93,17 @@ func (d *demo) tokens() []knownToken {
 // banner says what is running, and in the demo what to try.
 func (a *app) banner(out io.Writer, api, kms string) {
 	fmt.Fprintf(out, "API         %s/api/v1\n", api)
+	if a.cloud != "" {
+		fmt.Fprintf(out, "KMS         %s\n", a.cloud)
+	}
 	if kms != "" {
 		fmt.Fprintf(out, "KMS (fake)  %s\n", kms)
 	}
 	fmt.Fprintf(out, "data        %s\n", a.config.data)
 	fmt.Fprintf(out, "MaxAge      %v: no read succeeds this long after its CMK became unusable (the library's default is %v)\n", a.config.maxAge, byok.DefaultMaxAge)
+	if a.config.unbound {
+		fmt.Fprintln(out, "policies    CMKs that are not bound to one organization are accepted, with a warning (-allow-unbound-policy; the library refuses them)")
+	}
 	if a.demo == nil {
 		return
 	}

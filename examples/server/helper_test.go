@@ -32,7 +32,7 @@ type testServer struct {
 func start(t *testing.T, dir string, change func(*config)) *testServer {
 	t.Helper()
 	plenty := byokhttp.Limit{N: 10_000, Per: time.Minute}
-	c := &config{kms: "fake", data: dir, maxAge: 5 * time.Second, limits: byokhttp.Limits{
+	c := &config{kms: "fake", data: dir, maxAge: 5 * time.Second, unbound: true, limits: byokhttp.Limits{
 		RegisterKey: plenty, GetKey: plenty, DeleteKey: plenty, Rotate: plenty, Health: plenty, Audit: plenty, Waiver: plenty, FailedAuth: plenty}}
 	if change != nil {
 		change(c)

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,6 +44,7 @@ type config struct {
 	data        string
 	tokens      string
 	maxAge      time.Duration
+	unbound     bool // accept key policies that are not bound to one organization
 
 	limits byokhttp.Limits // of tests
 }
@@ -62,11 +64,15 @@ func parse(args []string, out io.Writer) (*config, error) {
 	f.StringVar(&c.kmsAddr, "kms-addr", "127.0.0.1:4599", `listen address of the fake KMS, for the aws command; "off": none`)
 	f.StringVar(&c.kmsEndpoint, "kms-endpoint", "", "use the fake KMS of another server process, such as http://127.0.0.1:4599")
 	f.StringVar(&c.data, "data", "byok-data", "directory of the database and the demo's files; servers may share it if one of them runs the fake and the others use it (-kms-endpoint)")
-	f.StringVar(&c.tokens, "tokens", "", `JSON file with [{"token_sha256","organization_id","actor","scopes"}], instead of the demo's organizations`)
+	f.StringVar(&c.tokens, "tokens", "", `JSON file with [{"token_sha256","organization_id","actor","scopes"}], instead of the demo's organizations;
+scopes are of `+strings.Join(knownScopes, ", ")+`; without "scopes" all of them`)
 	f.DurationVar(&c.maxAge, "max-age", 0, "revocation bound, 1s to 5m (default 5s with the fake, 60s with real AWS)")
+	f.BoolVar(&c.unbound, "allow-unbound-policy", false, "accept CMKs whose key policy lets this server in for any organization, with a warning; otherwise they are refused (default true with the fake, false with real AWS)")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
+	given := map[string]bool{}
+	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	switch {
 	case f.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q", f.Arg(0))
@@ -82,6 +88,9 @@ func parse(args []string, out io.Writer) (*config, error) {
 			c.maxAge = 5 * time.Second // so that a revocation can be watched
 		}
 	}
+	if !given["allow-unbound-policy"] {
+		c.unbound = c.kms == "fake" // the short key policy of the README is one
+	}
 	return &c, nil
 }
 
@@ -91,10 +100,16 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	onlyOurs() // before the first file
+	l, err := listen(ctx, c)
+	if err != nil {
+		return err // "address already in use" leaves nothing behind
+	}
+	defer l.close()
 	a, err := newApp(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer a.close()
-	return a.serve(ctx, out)
+	return a.serve(ctx, l, out)
 }

@@ -90,10 +90,24 @@ func (s *records) handle(scope string, f func(http.ResponseWriter, *http.Request
 			return
 		}
 		if byokhttp.ProblemOf(err).Status >= 500 { // the client is told nothing of err
-			slog.ErrorContext(r.Context(), "records: request failed", "method", r.Method, "error", err)
+			slog.ErrorContext(r.Context(), "records: request failed", append([]any{"method", r.Method, "error", err}, cause(err)...)...)
 		}
 		byokhttp.Error(w, r, err)
 	}
+}
+
+// cause is the KMS call that an error comes from, for the log; byokhttp logs its
+// own in the same way. awskms promises that there are no secrets in it.
+func cause(err error) []any {
+	var ke *byok.KeyError
+	if !errors.As(err, &ke) {
+		return nil
+	}
+	group := []any{"op", ke.Op, "code", ke.Code, "class", ke.Class.String(), "request_id", ke.RequestID}
+	if ke.Err != nil && (ke.Class == byok.ClassPlatform || ke.Class == byok.ClassOutage) { // KMS has not spoken
+		group = append(group, "cause", ke.Err.Error())
+	}
+	return []any{slog.Group("kms", group...)}
 }
 
 func (s *records) put(w http.ResponseWriter, r *http.Request, n name) error {

@@ -29,13 +29,34 @@ func httpServer(h http.Handler) *http.Server {
 	}
 }
 
-// serve listens until ctx is done, then lets requests finish.
-func (a *app) serve(ctx context.Context, out io.Writer) error {
-	listen := func(addr string) (net.Listener, error) { return new(net.ListenConfig).Listen(ctx, "tcp", addr) }
-	apiListener, err := listen(a.config.addr)
-	if err != nil {
-		return err
+// listeners are bound before anything else is done; connections wait until serve.
+type listeners struct{ api, kms net.Listener } // kms is nil without a fake that listens
+
+func listen(ctx context.Context, c *config) (l *listeners, err error) {
+	l = new(listeners)
+	if l.api, err = new(net.ListenConfig).Listen(ctx, "tcp", c.addr); err != nil {
+		return nil, fmt.Errorf("-addr: %w", err)
 	}
+	if !c.ownFake() || c.kmsAddr == "off" {
+		return l, nil
+	}
+	if l.kms, err = new(net.ListenConfig).Listen(ctx, "tcp", c.kmsAddr); err != nil {
+		l.close()
+		return nil, fmt.Errorf("-kms-addr: %w", err)
+	}
+	return l, nil
+}
+
+// close is harmless after the servers have closed them.
+func (l *listeners) close() {
+	_ = l.api.Close()
+	if l.kms != nil {
+		_ = l.kms.Close()
+	}
+}
+
+// serve answers until ctx is done, then lets requests finish.
+func (a *app) serve(ctx context.Context, l *listeners, out io.Writer) (err error) {
 	failed := make(chan error, 2)
 	start := func(s *http.Server, l net.Listener) {
 		go func() {
@@ -46,17 +67,13 @@ func (a *app) serve(ctx context.Context, out io.Writer) error {
 	}
 	kms := &http.Server{}
 	kmsURL := a.config.kmsEndpoint
-	if a.fake != nil && a.config.kmsAddr != "off" {
-		l, err := listen(a.config.kmsAddr)
-		if err != nil {
-			return errors.Join(err, apiListener.Close())
-		}
-		kms, kmsURL = httpServer(a.fake.Handler()), "http://"+l.Addr().String()
-		start(kms, l)
+	if l.kms != nil {
+		kms, kmsURL = httpServer(a.fake.Handler()), "http://"+l.kms.Addr().String()
+		start(kms, l.kms)
 	}
 	api := httpServer(a.handler)
-	start(api, apiListener)
-	a.banner(out, "http://"+apiListener.Addr().String(), kmsURL)
+	start(api, l.api)
+	a.banner(out, "http://"+l.api.Addr().String(), kmsURL)
 
 	select {
 	case err = <-failed:

@@ -127,7 +127,7 @@ func TestAtRest(t *testing.T) {
 // Scripts read this file.
 func TestDemoFile(t *testing.T) {
 	dir := t.TempDir()
-	start(t, dir, nil)
+	start(t, dir, nil).shutdown()
 	file := filepath.Join(dir, "demo.json")
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {
@@ -144,8 +144,8 @@ func TestDemoFile(t *testing.T) {
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newApp(t.Context(), &config{kms: "fake", data: dir, maxAge: time.Second}); err == nil {
-		t.Error("a damaged demo.json was accepted")
+	if _, err := newApp(t.Context(), &config{kms: "fake", data: dir, maxAge: time.Second}); err == nil || !strings.Contains(err.Error(), "demo.json is damaged") {
+		t.Errorf("a damaged demo.json: %v", err)
 	}
 	if _, err := newApp(t.Context(), &config{kms: "fake", kmsEndpoint: "http://127.0.0.1:1", data: t.TempDir(), maxAge: time.Second}); err == nil || !strings.Contains(err.Error(), "first") {
 		t.Errorf("a second server on no data: %v", err)
@@ -188,6 +188,28 @@ func TestTokensFile_K17(t *testing.T) {
 		}
 	}
 	hash := strings.Repeat("ab", 32)
+	row := func(hash, org, more string) string {
+		return `[{"token_sha256":"` + hash + `","organization_id":"` + org + `","actor":"a"` + more + `}]`
+	}
+	for _, good := range []string{row(hash, "acme", ""), row(strings.ToUpper(hash), strings.Repeat("x", 128), `,"scopes":[]`), row(hash, "!~", `,"scopes":["records:read","records:write","byok:read","byok:admin"]`)} {
+		if _, err := parseTokens([]byte(good)); err != nil {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	// What could never work, and what is wrong with it.
+	for bad, why := range map[string]string{
+		row(hash, "", ""): "organization_id", row(hash, "a b", ""): "organization_id", row(hash, "acm\u00e9", ""): "organization_id",
+		row(hash, "a\\u0000", ""): "organization_id", row(hash, strings.Repeat("x", 129), ""): "organization_id",
+		row(hash, "acme", `,"scopes":["record:read"]`): `"record:read"`, row(hash, "acme", `,"scopes":["byok:read","Byok:admin"]`): `"Byok:admin"`,
+		row(hash, "acme", `,"scopes":["records:read "]`): `"records:read "`, row(hash, "acme", `,"scopes":["*"]`): `"*"`, row(hash, "acme", `,"scopes":[""]`): `""`,
+		row(hash[1:]+"g", "acme", ""): "token_sha256", row(hash[2:], "acme", ""): "token_sha256", row("", "acme", ""): "token_sha256",
+		row("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "acme", ""):     "token_sha256", // of nothing
+		"[" + entry("x", "") + "," + strings.Replace(entry("x", ""), "acme", "globex", 1) + "]": "entry 1: this token_sha256 is there twice",
+	} {
+		if _, err := parseTokens([]byte(bad)); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v, want %s", bad, err, why)
+		}
+	}
 	for _, bad := range []string{"", "{}", "[]", "null", "[{}]", `[{"token_sha256":"` + hash + `","organization_id":"acme"}]`, `[{"token_sha256":"ab","organization_id":"acme","actor":"a"}]`,
 		`[{"token_sha256":"` + hash + `00","organization_id":"acme","actor":"a"}]`, `[{"token":"x","organization_id":"acme","actor":"a"}]`, list + "[]",
 		"[" + entry("x", "") + "," + entry("x", "") + "]"} {
@@ -205,6 +227,20 @@ func TestFlags(t *testing.T) {
 	}
 	if _, err := parse([]string{"-h"}, io.Discard); !errors.Is(err, flag.ErrHelp) {
 		t.Error(err)
+	}
+	for args, want := range map[string]bool{"": true, "-kms aws -tokens f": false, "-kms aws -tokens f -allow-unbound-policy": true, "-allow-unbound-policy=false": false, "-tokens f": true, "-kms-endpoint http://x": true} {
+		if c, err := parse(strings.Fields(args), io.Discard); err != nil || c.unbound != want {
+			t.Errorf("%s: %+v, %v: want unbound %v", args, c, err, want)
+		}
+	}
+	var help strings.Builder
+	if _, err := parse([]string{"-h"}, &help); !errors.Is(err, flag.ErrHelp) {
+		t.Error(err)
+	}
+	for _, want := range []string{"byok:read", "byok:admin", "records:read", "records:write", "-allow-unbound-policy"} {
+		if !strings.Contains(help.String(), want) {
+			t.Errorf("-h does not say %s", want)
+		}
 	}
 	for want, args := range map[time.Duration][]string{5 * time.Second: {}, byok.DefaultMaxAge: {"-kms", "aws", "-tokens", "f"}, time.Minute / 2: {"-max-age", "30s"}} {
 		if c, err := parse(args, io.Discard); err != nil || c.maxAge != want {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
@@ -10,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/byok-go/byok/byokhttp"
 )
@@ -23,26 +26,22 @@ type tokenEntry struct {
 	Scopes         []string `json:"scopes"`
 }
 
+// knownScopes are all that this server's routes ask for.
+var knownScopes = []string{byokhttp.ScopeRead, byokhttp.ScopeAdmin, scopeRead, scopeWrite}
+
 type lookup = func(context.Context, [32]byte) (byokhttp.Identity, bool, error)
 
-// tokens returns the look-up of the -tokens file, or of the demo's organizations.
-func (a *app) tokens(ctx context.Context) (lookup, error) {
-	if !a.config.demo() {
-		data, err := os.ReadFile(a.config.tokens)
-		if err != nil {
-			return nil, err
-		}
-		entries, err := parseTokens(data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", a.config.tokens, err)
-		}
-		return newLookup(entries), nil
-	}
-	var err error
-	if a.demo, err = loadDemo(a.config.data, a.fake, a.keeper); err != nil {
+// readTokens reads the -tokens file.
+func readTokens(file string) ([]knownToken, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
 		return nil, err
 	}
-	return newLookup(a.demo.tokens()), nil
+	known, err := parseTokens(data)
+	if err != nil {
+		return nil, fmt.Errorf("-tokens %s: %w", file, err)
+	}
+	return known, nil
 }
 
 type knownToken struct {
@@ -50,6 +49,8 @@ type knownToken struct {
 	id   byokhttp.Identity
 }
 
+// parseTokens refuses whatever could never work: it would look like a customer's
+// mistake, months later.
 func parseTokens(data []byte) ([]knownToken, error) {
 	var entries []tokenEntry
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -68,10 +69,19 @@ func parseTokens(data []byte) ([]knownToken, error) {
 		switch {
 		case err != nil || n != 32 || len(e.SHA256) != 64:
 			return nil, fmt.Errorf("entry %d: token_sha256 must be 64 hex digits", i)
-		case e.OrganizationID == "" || e.Actor == "":
-			return nil, fmt.Errorf("entry %d: organization_id and actor are required", i)
+		case k.hash == sha256.Sum256(nil) || k.hash == [32]byte{}:
+			return nil, fmt.Errorf("entry %d: token_sha256 is of no token", i)
+		case !isOrganization(e.OrganizationID):
+			return nil, fmt.Errorf("entry %d: organization_id must be 1 to 128 printable ASCII characters without spaces", i)
+		case e.Actor == "":
+			return nil, fmt.Errorf("entry %d: actor is required", i)
 		case seen[k.hash]:
 			return nil, fmt.Errorf("entry %d: this token_sha256 is there twice", i)
+		}
+		for _, scope := range e.Scopes {
+			if !slices.Contains(knownScopes, scope) {
+				return nil, fmt.Errorf("entry %d: %q is none of the scopes %s", i, scope, strings.Join(knownScopes, ", "))
+			}
 		}
 		seen[k.hash] = true
 		known = append(known, k)
@@ -80,6 +90,11 @@ func parseTokens(data []byte) ([]knownToken, error) {
 		return nil, errors.New("no tokens")
 	}
 	return known, nil
+}
+
+// isOrganization reports whether byok takes s as a tenant: bytes 0x21..0x7e.
+func isOrganization(s string) bool {
+	return len(s) >= 1 && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r < 0x21 || r > 0x7e })
 }
 
 // newLookup compares with every hash, each in constant time. A platform with
