@@ -124,6 +124,7 @@ func TestReadmeSessionAudit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer fake.Close()
 	fake.RegisterAccessKey(platformAccessKey, platformRole)
 	spy := &plaintexts{handler: fake.Handler()}
 	l, err := net.Listen("tcp", "127.0.0.1:4599")
