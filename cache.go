@@ -1,9 +1,7 @@
 package byok
 
 import (
-	"context"
 	"crypto/sha512"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -60,153 +58,12 @@ type tenantCache struct {
 	opened  atomic.Int64
 }
 
-// access is what this process knows of its access to one CMK for one tenant.
-// All but the constant fields is guarded by the tenantCache's lock.
-type access struct {
-	t   *tenantCache
-	key KeyID
-
-	lease lease.Key
-	seen  Access
-	last  *KeyError // newest refusal; nil after a success
-}
-
-func (a *access) begin(op lease.Ops) lease.Call {
-	if a == nil {
-		return lease.Call{}
-	}
-	a.t.mu.RLock()
-	defer a.t.mu.RUnlock()
-	return a.lease.Begin(op, a.t.k.clock.Now())
-}
-
-// succeeded takes the success of a call.
-func (a *access) succeeded(ctx context.Context, c lease.Call, request string) {
-	if a == nil {
-		return
-	}
-	t := a.t
-	t.mu.Lock()
-	old, was := t.status(), a.lease.Denied()
-	if a.lease.Succeed(c) && !a.lease.Denied() {
-		a.seen, a.last = AccessAccessible, nil
-	}
-	restored := was && !a.lease.Denied()
-	now := t.status()
-	t.mu.Unlock()
-	if restored {
-		t.k.note(ctx, Event{Op: OpRestore, Outcome: OutcomeSuccess, Scope: Scope{Tenant: t.tenant}, Key: a.key, Proof: request})
-	}
-	t.k.changed(old, now)
-}
-
-// refused takes a refusal. A denial purges every data key under the CMK before
-// anybody can see the new state.
-func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
-	if a == nil {
-		return
-	}
-	t := a.t
-	var purged []*entry
-	t.mu.Lock()
-	old, first := t.status(), false
-	switch ke.Class {
-	case ClassDenied, ClassPlatformDenied:
-		first = !a.lease.Denied()
-		a.lease.Deny(c, t.k.clock.Now())
-		a.seen, a.last = AccessBlocked, ke
-		if ke.Class == ClassPlatformDenied {
-			a.seen = AccessDegraded
-		}
-		purged = t.purge(func(e *entry) bool { return e.id.key == a.key })
-	case ClassOutage, ClassThrottled, ClassPlatform:
-		if errors.Is(ctx.Err(), context.Canceled) {
-			break // the caller hung up, not KMS
-		}
-		a.lease.Fail(t.k.clock.Now())
-		if !a.lease.Denied() {
-			a.seen, a.last = AccessDegraded, ke
-		}
-	case ClassBlob:
-		// About one wrapped key only (I9). But KMS looks at a blob only after it has let
-		// us in, so it is no reason to wait with the next question.
-		if a.lease.Denied() {
-			a.lease.Hint(t.k.clock.Now())
-		}
-	}
-	now := t.status()
-	t.mu.Unlock()
-	t.k.wipe(purged)
-	if first {
-		t.k.stats.denials.Add(1)
-		t.k.note(ctx, Event{Op: OpDeny, Outcome: OutcomeDenied, Class: ke.Class, Code: Code(ke),
-			Scope: Scope{Tenant: t.tenant}, Key: a.key, Proof: ke.RequestID})
-	}
-	t.k.changed(old, now)
-}
-
-// verdict is what no answer means: that, unless the newest answer there was is
-// a denial. Then it still stands (I6).
-func (a *access) verdict(unanswered *KeyError) error {
-	if a == nil {
-		return unanswered
-	}
-	a.t.mu.RLock()
-	defer a.t.mu.RUnlock()
-	if a.lease.Denied() {
-		return a.denial()
-	}
-	return unanswered
-}
-
-// denial is why a denied key refuses, and ErrKeyUnavailable for one that is not
-// denied: no lease. The caller holds mu.
-func (a *access) denial() error {
-	if a == nil || a.last == nil {
-		return ErrKeyUnavailable
-	}
-	return a.last
-}
-
 // check returns what may be done with e now. The caller holds mu.
 func (t *tenantCache) check(e *entry) lease.State {
 	if t.access == nil || e.id.key != t.access.key {
 		return lease.Expired
 	}
 	return t.access.lease.Check(e.proof, t.k.clock.Now(), t.k.maxAge)
-}
-
-// release is the last question before a result leaves: is the lease that e had
-// still good? It returns nil, or why not; errLeaseEnded can be helped, see still.
-func (t *tenantCache) release(e *entry) error {
-	if t.k.closed.Load() {
-		return ErrClosed
-	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if err := t.refusal(); err != nil {
-		return err
-	}
-	switch t.check(e) {
-	case lease.Active, lease.Refresh:
-		return nil
-	}
-	return errLeaseEnded // refusal has told a denial
-}
-
-// errLeaseEnded: nobody refuses, but the proof is too old by now.
-var errLeaseEnded = newError(ErrKeyUnavailable, "the lease ended meanwhile")
-
-// refusal is what the newest state and access say against serving anything, by
-// themselves. The caller holds mu.
-func (t *tenantCache) refusal() error {
-	if err := t.state.usable(); err != nil {
-		return err
-	}
-	if t.access != nil && t.access.lease.Denied() {
-		return t.access.denial()
-	}
-	return nil
 }
 
 // install puts a data key that has just been proved into the cache, or its

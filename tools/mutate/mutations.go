@@ -54,26 +54,26 @@ var mutations = []mutation{
 		old: "if age >= p.refresh && now.Mono >= k.again.Mono {", new: "if false {"},
 
 	// The data-key cache, and loading into it.
-	{name: "cache-denial-purges-one", file: "cache.go", tests: ".", // I10
+	{name: "cache-denial-purges-one", file: "access.go", tests: ".", // I10
 		old: "purged = t.purge(func(e *entry) bool { return e.id.key == a.key })",
 		new: "purged = t.purge(func() func(e *entry) bool {\n\t\t\tn := 0\n\t\t\treturn func(*entry) bool { n++; return n == 1 }\n\t\t}())"},
-	{name: "cache-denial-purges-nothing", file: "cache.go", tests: ".",
+	{name: "cache-denial-purges-nothing", file: "access.go", tests: ".",
 		old: "purged = t.purge(func(e *entry) bool { return e.id.key == a.key })", new: ""},
 	{name: "cache-purge-leaves-index", file: "cache.go", tests: ".",
 		old: "\tif t.current[e.id.purpose] == e {\n\t\tdelete(t.current, e.id.purpose)\n\t}\n", new: ""},
 	{name: "cache-purge-does-not-wipe", file: "cache.go", tests: ".",
 		old: "\tfor _, e := range gone {\n\t\te.dek.Wipe()\n\t}\n", new: ""},
-	{name: "cache-outage-purges", file: "cache.go", tests: ".", // I7
+	{name: "cache-outage-purges", file: "access.go", tests: ".", // I7
 		old: "\t\ta.lease.Fail(t.k.clock.Now())\n", new: "\t\ta.lease.Fail(t.k.clock.Now())\n\t\tpurged = t.purge(func(e *entry) bool { return e.id.key == a.key })\n"},
-	{name: "cache-blob-error-purges", file: "cache.go", tests: ".", // I9
+	{name: "cache-blob-error-purges", file: "access.go", tests: ".", // I9
 		old: "\tcase ClassBlob:\n", new: "\tcase ClassBlob:\n\t\tpurged = t.purge(func(e *entry) bool { return e.id.key == a.key })\n"},
-	{name: "cache-blob-error-denies", file: "cache.go", tests: ".",
+	{name: "cache-blob-error-denies", file: "access.go", tests: ".",
 		old: "\tcase ClassBlob:\n", new: "\tcase ClassBlob:\n\t\ta.lease.Deny(c, t.k.clock.Now())\n"},
-	{name: "cache-platform-denial-is-outage", file: "cache.go", tests: ".",
+	{name: "cache-platform-denial-is-outage", file: "access.go", tests: ".",
 		old: "\tcase ClassDenied, ClassPlatformDenied:\n\t\tfirst", new: "\tcase ClassDenied:\n\t\tfirst"},
 	{name: "cache-install-ignores-state", file: "cache.go", tests: ".", // suspended while KMS was asked
 		old: "if !ok || t.access != a || t.state.usable() != nil {", new: "if !ok || t.access != a {"},
-	{name: "cache-no-refusal-at-release", file: "cache.go", tests: ".", // I8
+	{name: "cache-no-refusal-at-release", file: "access.go", tests: ".", // I8
 		old: "\tif err := t.refusal(); err != nil {\n\t\treturn err\n\t}\n\tswitch t.check(e) {", new: "\tswitch t.check(e) {"},
 	{name: "cache-no-last-release-check", file: "envelope.go", tests: ".", // a denial while the event is recorded
 		old: "if err = t.still(ctx, g); err != nil {", new: "if false {"},
@@ -83,9 +83,9 @@ var mutations = []mutation{
 		old: "return s.usable() != nil || e.id.key != s.Key })", new: "return e.id.key != s.Key })"},
 	{name: "cache-rotation-keeps-current", file: "cache.go", tests: ".",
 		old: "\t\t\tclear(t.current)\n", new: ""},
-	{name: "load-in-the-leaders-ctx", file: "load.go", tests: ".", // I12: who leaves takes the others along
+	{name: "load-in-the-leaders-ctx", file: "flight.go", tests: ".", // I12: who leaves takes the others along
 		old: "ctx, cancel := t.k.detach(ctx, kmsDeadline)", new: "ctx, cancel := context.WithTimeout(ctx, kmsDeadline)"},
-	{name: "load-no-flight", file: "load.go", tests: ".", // I12
+	{name: "load-no-flight", file: "flight.go", tests: ".", // I12
 		old: "if fl := t.flights[id]; fl != nil {", new: "if fl := t.flights[id]; false {"},
 	{name: "load-renewal-without-store", file: "load.go", tests: ".",
 		old: "\t\titem, r, err := t.readDataKey(ctx, purpose, id)\n",
@@ -124,9 +124,9 @@ var mutations = []mutation{
 	// Seal, Open, events.
 	{name: "open-other-tenants", file: "envelope.go", tests: ".",
 		old: "case h.Tenant != s.Tenant, h.Policy == format.PolicyALL:", new: "case h.Policy == format.PolicyALL:"},
-	{name: "open-any-recipient", file: "envelope.go", tests: ".",
+	{name: "open-any-recipient", file: "grant.go", tests: ".",
 		old: "if r.Provider == key.Provider && r.Key == key.ID {", new: "if r.Provider == key.Provider {"},
-	{name: "open-fallback-on-store-error", file: "envelope.go", tests: ".", // the wrapped key inside, when the Store is down
+	{name: "open-fallback-on-store-error", file: "grant.go", tests: ".", // the wrapped key inside, when the Store is down
 		old: "if err == ErrNotFound && h.Policy == format.PolicyANY {", new: "if err != nil && h.Policy == format.PolicyANY {"},
 	{name: "open-says-why", file: "direct.go", tests: ".",
 		old: "return ErrOpen // bare: anything more would tell what was wrong", new: "return err"},
@@ -136,7 +136,7 @@ var mutations = []mutation{
 		old: "\t\t\treturn e, rerr\n", new: "\t\t\treturn e, nil\n"},
 	{name: "event-withheld-left-out", file: "envelope.go", tests: ".",
 		old: "_ = t.k.record(rctx, t.k.withheld(event, err))", new: "_ = rctx"},
-	{name: "event-denial-not-noted", file: "cache.go", tests: ".",
+	{name: "event-denial-not-noted", file: "access.go", tests: ".",
 		old: "\tif first {\n", new: "\tif first && false {\n"},
 	{name: "event-outbox-not-delivered", file: "change.go", tests: ".",
 		old: "\t\tpending := box.Events\n", new: "\t\tpending := box.Events[:0]\n"},

@@ -1,0 +1,87 @@
+package byok
+
+import (
+	"context"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+)
+
+// A load fetches one data key into the cache, asking the Store and then KMS. All
+// operations that need it at once share one load (a flight), which belongs to
+// none of them: it goes on when the one that began it gives up, and leaves its
+// own event, so that a KMS call stands in exactly one.
+
+// flightID says what a load is of.
+type flightID struct {
+	current bool // whatever data key seals now; else the one named, whoever named it
+	purpose string
+	dataKey DataKeyID
+	wrapped [sha512.Size384]byte
+}
+
+func (id entryID) flight() flightID { return flightID{false, id.purpose, id.dataKey, id.wrapped} }
+
+// flight is a load under way; e and err are final once done is closed.
+type flight struct {
+	done chan struct{}
+	e    *entry
+	err  error
+}
+
+// fly joins the flight id, or begins it with f, and waits for its end or ctx's.
+func (t *tenantCache) fly(ctx context.Context, id flightID, f func(context.Context) (*entry, error)) (*entry, error) {
+	fl, err := t.takeoff(ctx, id, f)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-fl.done:
+		return fl.e, fl.err
+	case <-ctx.Done():
+		return nil, &hiddenCause{ErrKeyUnavailable, ctx.Err()}
+	}
+}
+
+// takeoff begins the flight id, unless it is under way.
+func (t *tenantCache) takeoff(ctx context.Context, id flightID, f func(context.Context) (*entry, error)) (*flight, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if fl := t.flights[id]; fl != nil {
+		return fl, nil
+	}
+	if !t.k.enter() {
+		return nil, ErrClosed
+	}
+	fl := &flight{done: make(chan struct{}), err: fmt.Errorf("%w: a load ended early", ErrInternal)}
+	t.flights[id] = fl
+	go func() {
+		defer t.k.leave()
+		defer func() { // also if a Store panics: then the process ends, and nobody hangs on the way
+			t.mu.Lock()
+			delete(t.flights, id)
+			t.mu.Unlock()
+			close(fl.done)
+		}()
+		ctx, cancel := t.k.detach(ctx, kmsDeadline)
+		defer cancel()
+		t.k.sweep()
+		if fl.e, fl.err = f(ctx); fl.err != nil {
+			t.calm(fl.err)
+		}
+	}()
+	return fl, nil
+}
+
+// calm makes renewals wait after a load that failed. What KMS did not answer has
+// made them wait already.
+func (t *tenantCache) calm(err error) {
+	if errors.Is(err, ErrKeyUnavailable) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.access != nil {
+		t.access.lease.Fail(t.k.clock.Now())
+	}
+}
