@@ -23,8 +23,8 @@ func (t *Tenant) Revoke(ctx context.Context, reason string) (KeyStatus, error) {
 }
 
 // Suspend is the platform's switch: data operations are refused with
-// ErrSuspended until Resume, whatever the tenant and its CMK permit. Otherwise
-// as Revoke.
+// ErrSuspended until Resume, whatever the tenant and its CMK permit. The tenant
+// sees the reason, in its status and its audit log. Otherwise as Revoke.
 func (t *Tenant) Suspend(ctx context.Context, reason string) (KeyStatus, error) {
 	return t.stop(ctx, OpSuspend, reason, func(s *state) (done bool) {
 		if s.Suspended {
