@@ -234,8 +234,8 @@ func tail(out []byte) string {
 	return strings.TrimSpace(string(out))
 }
 
-// copyTree copies what the tests need: everything but hidden directories and what
-// a demo has left behind.
+// copyTree copies what the tests need: everything but git's own and what a demo
+// has left behind. (.ci goes along: README.md links to it, and a test follows.)
 func copyTree(dst, src string) error {
 	return filepath.WalkDir(src, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -246,7 +246,7 @@ func copyTree(dst, src string) error {
 			return err
 		}
 		if d.IsDir() {
-			if name := d.Name(); rel != "." && (strings.HasPrefix(name, ".") || name == "byok-data") {
+			if name := d.Name(); rel != "." && (name == ".git" || name == "byok-data") {
 				return filepath.SkipDir
 			}
 			return os.MkdirAll(filepath.Join(dst, rel), 0o755)
