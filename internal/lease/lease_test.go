@@ -112,6 +112,9 @@ func TestI1_DenialEndsAllProofs(t *testing.T) {
 	if k.Denied() {
 		t.Error("still denied after every operation has succeeded")
 	}
+	if _, ok := k.Prove(early, at(time.Second), maxAge, 0); ok || k.Succeed(early) {
+		t.Error("a success that was begun before the denial counts once access is back")
+	}
 	check(t, "the proof from before", &k, p, at(6*time.Second), Expired)
 	if p, ok := k.Prove(d, d.at, maxAge, 0); !ok {
 		t.Error("the Decrypt after the denial proves nothing")
