@@ -465,3 +465,45 @@ func TestAbandonmentIsInTheLog(t *testing.T) {
 		t.Errorf("reason %q", got)
 	}
 }
+
+// A denied tenant that removes its key and registers it again, with access
+// granted: seven answers of KMS say so, and no back-off of before makes it wait.
+func TestI5_RegisterAfterADenial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		acme, cmk := env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		cmk.Disable()
+		for range 60 { // until the back-off is at its longest
+			_, err := acme.Recheck(t.Context())
+			want(t, "Recheck", err, nil)
+			time.Sleep(2 * time.Second)
+		}
+		_, err := acme.Revoke(t.Context(), "")
+		want(t, "Revoke", err, nil)
+		cmk.Enable()
+		_, err = register(t, acme, cmk)
+		want(t, "Register", err, nil)
+		mustOpen(t, env.Keeper, "acme", sealed, "", "x") // at once
+	})
+}
+
+// The event that a claim was taken away is part of the change: a sink that fails
+// just then only delays it.
+func TestI18_ReleaseIsNotLost(t *testing.T) {
+	sink := &hookSink{MemAudit: new(byok.MemAudit)}
+	env := byoktest.New(t, &byoktest.Options{Sink: sink, Keeper: quietly(byok.Options{AllowUnboundPolicy: true})})
+	acme, squatter := env.Keeper.Tenant("acme"), env.Keeper.Tenant("squatter")
+	cmk := env.Fake.Account(byoktest.Account).CreateKey(shortPolicy)
+	_, err := register(t, squatter, cmk)
+	want(t, "Register", err, nil)
+	cmk.SetPolicy(awskms.KeyPolicy(byoktest.Account, byoktest.PlatformRole, acme.EncryptionContext()).JSON())
+	sink.failing(errors.New("down"))
+	_, err = register(t, acme, cmk)
+	want(t, "Register", err, byok.ErrNotAudited)
+	sink.failing(nil)
+	page, err := env.NewKeeper().Tenant("squatter").Audit(t.Context(), byok.AuditQuery{Op: byok.OpRelease})
+	if want(t, "Audit", err, nil); len(page.Events) != 1 {
+		t.Errorf("%d release events", len(page.Events))
+	}
+}
