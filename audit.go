@@ -68,6 +68,8 @@ const (
 	OpDeny     Op = "deny"    // this process saw KMS deny the key
 	OpRestore  Op = "restore" // and saw access granted again
 	OpRelease  Op = "release" // another tenant proved to own the CMK that this one had claimed
+
+	OpDrillable Op = "drillable" // whether drills may block the tenant was set; Reason says to which
 )
 
 // Outcome is how an operation ended.

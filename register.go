@@ -95,6 +95,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 			s.LastRotationAt = time.Time{} // of the other CMK's data keys
 		}
 		s.Key, s.Alias, s.Description, s.Binding = r.Key, r.Alias, r.Description, binding
+		s.Drillable = r.Drillable
 		s.CreatedAt, s.LastValidatedAt = now.Time, now.Time
 		s.Lifecycle, s.RevokeReason = lifecyclePending, ""
 		now.Version = s.Generation

@@ -85,6 +85,7 @@ type state struct {
 	Suspended       bool      `json:"suspended,omitempty"`
 	SuspendReason   string    `json:"suspend_reason,omitempty"`
 	RevokeReason    string    `json:"revoke_reason,omitempty"`
+	Drillable       bool      `json:"drillable,omitempty"`
 	CreatedAt       time.Time `json:"created_at,omitzero"`
 	LastValidatedAt time.Time `json:"last_validated_at,omitzero"`
 	LastRotationAt  time.Time `json:"last_rotation_at,omitzero"`

@@ -49,6 +49,7 @@ type KeyStatus struct {
 	DEKVersion         uint64    // the generation of data keys that seals; 1 at registration
 	DataKeys           uint64    // data keys that this tenant's CMKs have wrapped, of all generations
 	WaiverAcknowledged bool      // the current waiver
+	Drillable          bool      // drills may block this tenant; see Tenant.SetDrillable
 	Warnings           []string
 }
 
@@ -95,6 +96,9 @@ type Registration struct {
 	// tenant's data keys, and gives up opening what they sealed. Nothing is deleted: registering
 	// the old CMK again opens it again.
 	AbandonExistingData bool
+
+	// Drillable lets a revocation drill block this tenant; see Tenant.SetDrillable.
+	Drillable bool
 }
 
 // Rotation asks for new data keys for new data.

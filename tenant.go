@@ -102,6 +102,7 @@ func (t *tenantCache) project(s *state) KeyStatus {
 	out.Key, out.Alias, out.Description = s.Key, s.Alias, s.Description
 	out.CreatedAt, out.LastValidatedAt, out.LastRotationAt = s.CreatedAt, s.LastValidatedAt, s.LastRotationAt
 	out.DEKVersion, out.DataKeys = s.Generation, s.DataKeys
+	out.Drillable = s.Drillable
 	out.WaiverAcknowledged = s.Ack.of(&t.k.waiver, t.k.waiverHash)
 	var denied bool
 	var last *KeyError
