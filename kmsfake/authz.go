@@ -18,6 +18,9 @@ type question struct {
 	seconds int64  // since the epoch
 	extra   map[string]string
 	alias   string // how the key was named, if by alias
+
+	creating *grantState            // of CreateGrant: the grant that it would make
+	visible  func(*grantState) bool // does a grant count for this call?
 }
 
 // verdict says who decided. AWS words its messages by it, and callers tell
@@ -59,10 +62,11 @@ var crossAccount = map[string]bool{
 }
 
 // decide evaluates a question about a key. The order matters: an explicit deny
-// on either side wins over everything; then the key policy must allow, because
-// in KMS nothing is allowed that the key policy does not allow, not even to the
-// account's root; then, unless the key policy names the caller itself and the
-// caller is at home, the caller's own account must allow.
+// on either side wins over everything; a grant to the caller is enough, at home
+// and across accounts; otherwise the key policy must allow, because in KMS
+// nothing else does, not even for the account's root; then, unless the key policy
+// names the caller itself and the caller is at home, the caller's own account
+// must allow.
 func (st *state) decide(q *question, strict bool) verdict {
 	home := q.who.account == q.key.Account
 	if !home && !crossAccount[q.action] {
@@ -75,7 +79,12 @@ func (st *state) decide(q *question, strict bool) verdict {
 		return deniedByKeyPolicy
 	case byIdentity == outcomeDeny:
 		return deniedByIdentity
-	case byKey == outcomeNone:
+	}
+	byGrant := q.byGrants()
+	switch {
+	case byGrant == outcomeAllow:
+		return allowed
+	case byKey == outcomeNone && byGrant == outcomeNone:
 		return noKeyPolicyAllows
 	case byKey == outcomeAllow && home, q.who.kind == kindRoot, byIdentity == outcomeAllow:
 		return allowed
@@ -83,6 +92,23 @@ func (st *state) decide(q *question, strict bool) verdict {
 		return allowed // see Options.StrictIAM
 	}
 	return noIdentityAllows
+}
+
+// byGrants is what the grants on the key say. A grant to an account is a
+// delegation, as in a key policy: the account decides who of it may.
+func (q *question) byGrants() outcome {
+	own, account := q.key.grantsTo(q.who)
+	for _, g := range own {
+		if g.misses(q, q.visible(g)) == grantMatches {
+			return outcomeAllow
+		}
+	}
+	for _, g := range account {
+		if g.misses(q, q.visible(g)) == grantMatches {
+			return outcomeDelegate
+		}
+	}
+	return outcomeNone
 }
 
 // decideOwn evaluates an operation that no key policy speaks about: CreateKey,

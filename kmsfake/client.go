@@ -123,6 +123,7 @@ func sdkError(region, requestID string, err error) error {
 // anything: such a call never reaches the service, nor its log.
 var required = map[string][]string{
 	"CancelKeyDeletion": {"KeyId"}, "CreateAlias": {"AliasName", "TargetKeyId"}, "DeleteAlias": {"AliasName"},
+	"CreateGrant": {"KeyId", "Operations"}, "ListGrants": {"KeyId"}, "RevokeGrant": {"GrantId", "KeyId"},
 	"DescribeKey": {"KeyId"}, "DisableKey": {"KeyId"}, "DisableKeyRotation": {"KeyId"}, "EnableKey": {"KeyId"},
 	"EnableKeyRotation": {"KeyId"}, "Encrypt": {"KeyId", "Plaintext"}, "GenerateDataKey": {"KeyId"},
 	"GenerateDataKeyWithoutPlaintext": {"KeyId"}, "GetKeyPolicy": {"KeyId"}, "GetKeyRotationStatus": {"KeyId"},

@@ -11,6 +11,7 @@ import (
 type API interface {
 	CancelKeyDeletion(context.Context, *kms.CancelKeyDeletionInput, ...func(*kms.Options)) (*kms.CancelKeyDeletionOutput, error)
 	CreateAlias(context.Context, *kms.CreateAliasInput, ...func(*kms.Options)) (*kms.CreateAliasOutput, error)
+	CreateGrant(context.Context, *kms.CreateGrantInput, ...func(*kms.Options)) (*kms.CreateGrantOutput, error)
 	CreateKey(context.Context, *kms.CreateKeyInput, ...func(*kms.Options)) (*kms.CreateKeyOutput, error)
 	Decrypt(context.Context, *kms.DecryptInput, ...func(*kms.Options)) (*kms.DecryptOutput, error)
 	DeleteAlias(context.Context, *kms.DeleteAliasInput, ...func(*kms.Options)) (*kms.DeleteAliasOutput, error)
@@ -25,10 +26,14 @@ type API interface {
 	GetKeyPolicy(context.Context, *kms.GetKeyPolicyInput, ...func(*kms.Options)) (*kms.GetKeyPolicyOutput, error)
 	GetKeyRotationStatus(context.Context, *kms.GetKeyRotationStatusInput, ...func(*kms.Options)) (*kms.GetKeyRotationStatusOutput, error)
 	ListAliases(context.Context, *kms.ListAliasesInput, ...func(*kms.Options)) (*kms.ListAliasesOutput, error)
+	ListGrants(context.Context, *kms.ListGrantsInput, ...func(*kms.Options)) (*kms.ListGrantsOutput, error)
 	ListKeyPolicies(context.Context, *kms.ListKeyPoliciesInput, ...func(*kms.Options)) (*kms.ListKeyPoliciesOutput, error)
 	ListKeys(context.Context, *kms.ListKeysInput, ...func(*kms.Options)) (*kms.ListKeysOutput, error)
+	ListRetirableGrants(context.Context, *kms.ListRetirableGrantsInput, ...func(*kms.Options)) (*kms.ListRetirableGrantsOutput, error)
 	PutKeyPolicy(context.Context, *kms.PutKeyPolicyInput, ...func(*kms.Options)) (*kms.PutKeyPolicyOutput, error)
 	ReEncrypt(context.Context, *kms.ReEncryptInput, ...func(*kms.Options)) (*kms.ReEncryptOutput, error)
+	RetireGrant(context.Context, *kms.RetireGrantInput, ...func(*kms.Options)) (*kms.RetireGrantOutput, error)
+	RevokeGrant(context.Context, *kms.RevokeGrantInput, ...func(*kms.Options)) (*kms.RevokeGrantOutput, error)
 	ScheduleKeyDeletion(context.Context, *kms.ScheduleKeyDeletionInput, ...func(*kms.Options)) (*kms.ScheduleKeyDeletionOutput, error)
 	UpdateAlias(context.Context, *kms.UpdateAliasInput, ...func(*kms.Options)) (*kms.UpdateAliasOutput, error)
 }
@@ -46,6 +51,11 @@ func (c *Client) CancelKeyDeletion(ctx context.Context, in *kms.CancelKeyDeletio
 // CreateAlias is (*kms.Client).CreateAlias.
 func (c *Client) CreateAlias(ctx context.Context, in *kms.CreateAliasInput, optFns ...func(*kms.Options)) (*kms.CreateAliasOutput, error) {
 	return invoke[kms.CreateAliasInput, kms.CreateAliasOutput](ctx, c, "CreateAlias", in, optFns)
+}
+
+// CreateGrant is (*kms.Client).CreateGrant.
+func (c *Client) CreateGrant(ctx context.Context, in *kms.CreateGrantInput, optFns ...func(*kms.Options)) (*kms.CreateGrantOutput, error) {
+	return invoke[kms.CreateGrantInput, kms.CreateGrantOutput](ctx, c, "CreateGrant", in, optFns)
 }
 
 // CreateKey is (*kms.Client).CreateKey.
@@ -118,6 +128,11 @@ func (c *Client) ListAliases(ctx context.Context, in *kms.ListAliasesInput, optF
 	return invoke[kms.ListAliasesInput, kms.ListAliasesOutput](ctx, c, "ListAliases", in, optFns)
 }
 
+// ListGrants is (*kms.Client).ListGrants.
+func (c *Client) ListGrants(ctx context.Context, in *kms.ListGrantsInput, optFns ...func(*kms.Options)) (*kms.ListGrantsOutput, error) {
+	return invoke[kms.ListGrantsInput, kms.ListGrantsOutput](ctx, c, "ListGrants", in, optFns)
+}
+
 // ListKeyPolicies is (*kms.Client).ListKeyPolicies.
 func (c *Client) ListKeyPolicies(ctx context.Context, in *kms.ListKeyPoliciesInput, optFns ...func(*kms.Options)) (*kms.ListKeyPoliciesOutput, error) {
 	return invoke[kms.ListKeyPoliciesInput, kms.ListKeyPoliciesOutput](ctx, c, "ListKeyPolicies", in, optFns)
@@ -128,6 +143,11 @@ func (c *Client) ListKeys(ctx context.Context, in *kms.ListKeysInput, optFns ...
 	return invoke[kms.ListKeysInput, kms.ListKeysOutput](ctx, c, "ListKeys", in, optFns)
 }
 
+// ListRetirableGrants is (*kms.Client).ListRetirableGrants.
+func (c *Client) ListRetirableGrants(ctx context.Context, in *kms.ListRetirableGrantsInput, optFns ...func(*kms.Options)) (*kms.ListRetirableGrantsOutput, error) {
+	return invoke[kms.ListRetirableGrantsInput, kms.ListRetirableGrantsOutput](ctx, c, "ListRetirableGrants", in, optFns)
+}
+
 // PutKeyPolicy is (*kms.Client).PutKeyPolicy.
 func (c *Client) PutKeyPolicy(ctx context.Context, in *kms.PutKeyPolicyInput, optFns ...func(*kms.Options)) (*kms.PutKeyPolicyOutput, error) {
 	return invoke[kms.PutKeyPolicyInput, kms.PutKeyPolicyOutput](ctx, c, "PutKeyPolicy", in, optFns)
@@ -136,6 +156,16 @@ func (c *Client) PutKeyPolicy(ctx context.Context, in *kms.PutKeyPolicyInput, op
 // ReEncrypt is (*kms.Client).ReEncrypt.
 func (c *Client) ReEncrypt(ctx context.Context, in *kms.ReEncryptInput, optFns ...func(*kms.Options)) (*kms.ReEncryptOutput, error) {
 	return invoke[kms.ReEncryptInput, kms.ReEncryptOutput](ctx, c, "ReEncrypt", in, optFns)
+}
+
+// RetireGrant is (*kms.Client).RetireGrant.
+func (c *Client) RetireGrant(ctx context.Context, in *kms.RetireGrantInput, optFns ...func(*kms.Options)) (*kms.RetireGrantOutput, error) {
+	return invoke[kms.RetireGrantInput, kms.RetireGrantOutput](ctx, c, "RetireGrant", in, optFns)
+}
+
+// RevokeGrant is (*kms.Client).RevokeGrant.
+func (c *Client) RevokeGrant(ctx context.Context, in *kms.RevokeGrantInput, optFns ...func(*kms.Options)) (*kms.RevokeGrantOutput, error) {
+	return invoke[kms.RevokeGrantInput, kms.RevokeGrantOutput](ctx, c, "RevokeGrant", in, optFns)
 }
 
 // ScheduleKeyDeletion is (*kms.Client).ScheduleKeyDeletion.

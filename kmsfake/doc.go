@@ -26,7 +26,8 @@
 // NotAction, Resource, NotResource, Condition with all operators of IAM, their
 // IfExists, ForAnyValue and ForAllValues forms); delegation to the account by
 // its root ARN; identity policies that [Account.PutIdentityPolicy] attaches; both
-// sides of cross-account access.
+// sides of cross-account access; grants, with their constraints and tokens, which
+// suffice at home and across accounts unless something denies.
 //
 // BE WARNED of the one default that is more lenient than AWS: a principal for
 // which no identity policy was ever put passes its own account's side of
@@ -46,13 +47,23 @@
 //	GetKeyPolicy         PutKeyPolicy          ListKeyPolicies
 //	EnableKeyRotation    DisableKeyRotation    GetKeyRotationStatus
 //	CreateAlias          UpdateAlias           DeleteAlias           ListAliases
+//	CreateGrant          ListGrants            ListRetirableGrants
+//	RetireGrant          RevokeGrant
 //
 // On the wire, KMS's other operations answer UnsupportedOperationException, and
 // what is no operation of KMS UnknownOperationException. Keys are symmetric,
-// single-Region, with AWS_KMS as origin. Not there yet: grants (tokens are
-// accepted and ignored), tags after creation, imported material, multi-Region
+// single-Region, with AWS_KMS as origin. Not there yet: tags after creation, imported material, multi-Region
 // and asymmetric keys, custom key stores, enclaves, policy variables (a policy
 // that uses one is refused as malformed), propagation delay.
+//
+// # Grants
+//
+// A grant counts from its creation to its end; a token of it is authentic for
+// ever, and worth nothing once the grant is gone. Grants to service principals can
+// be created and listed; no service calls the fake, so nobody uses them. Where AWS
+// documents no more than the idea: the account that may retire a grant is the one
+// that created it ("issuing account"); a grant to an account is delegation, as a
+// key policy's is; a constraint without any pair is refused.
 //
 // # As the test's hand
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"reflect"
 	"time"
 )
 
@@ -22,7 +23,8 @@ type request struct {
 	id  string
 	now time.Time
 	caller
-	call *Call // what the log will say
+	tokens []string // of grants, as the caller gave them
+	call   *Call    // what the log will say
 }
 
 // operation is one API operation, for the client and for the wire alike.
@@ -30,6 +32,8 @@ type operation struct {
 	name  string
 	input func() any
 	run   func(r *request, in any) (any, error)
+
+	tokens func(in any) []string // GrantTokens of the input, if it has them
 }
 
 func define[In, Out any](name string, run func(*request, *In) (*Out, error)) *operation {
@@ -43,6 +47,18 @@ func define[In, Out any](name string, run func(*request, *In) (*Out, error)) *op
 			}
 			return out, nil
 		},
+		tokens: grantTokensOf[In](),
+	}
+}
+
+// grantTokensOf finds the tokens in inputs of one type.
+func grantTokensOf[In any]() func(any) []string {
+	field, ok := reflect.TypeFor[In]().FieldByName("GrantTokens")
+	if !ok {
+		return func(any) []string { return nil }
+	}
+	return func(in any) []string {
+		return reflect.ValueOf(in).Elem().FieldByIndex(field.Index).Interface().([]string)
 	}
 }
 
@@ -99,7 +115,7 @@ func (f *KMS) decide(c caller, op *operation, in any, requestID string) (out any
 	if fault := f.takeFault(&call, c.who); fault != nil {
 		return nil, fault
 	}
-	r := &request{f: f, st: f.st, op: op.name, id: requestID, now: call.Time, caller: c, call: &call}
+	r := &request{f: f, st: f.st, op: op.name, id: requestID, now: call.Time, caller: c, tokens: op.tokens(in), call: &call}
 	out, err = op.run(r, in)
 	if saveErr := f.save(); saveErr != nil {
 		return nil, fail("KMSInternalException", "kmsfake could not save: %v", saveErr)

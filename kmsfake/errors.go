@@ -70,6 +70,7 @@ var modelled = map[string]func(msg *string) smithy.APIError{
 	"InvalidAliasNameException":       func(m *string) smithy.APIError { return &types.InvalidAliasNameException{Message: m} },
 	"InvalidArnException":             func(m *string) smithy.APIError { return &types.InvalidArnException{Message: m} },
 	"InvalidCiphertextException":      func(m *string) smithy.APIError { return &types.InvalidCiphertextException{Message: m} },
+	"InvalidGrantIdException":         func(m *string) smithy.APIError { return &types.InvalidGrantIdException{Message: m} },
 	"InvalidGrantTokenException":      func(m *string) smithy.APIError { return &types.InvalidGrantTokenException{Message: m} },
 	"InvalidKeyUsageException":        func(m *string) smithy.APIError { return &types.InvalidKeyUsageException{Message: m} },
 	"InvalidMarkerException":          func(m *string) smithy.APIError { return &types.InvalidMarkerException{Message: m} },

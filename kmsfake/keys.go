@@ -46,8 +46,10 @@ type keyState struct {
 	Materials           []material
 	Rotation            rotation
 	Tags                []tag
+	Grants              []*grantState // in the order of their creation
 
-	policy *policy
+	policy    *policy
+	byGrantee map[string][]*grantState // by principal.identity; nil until needed
 }
 
 // material is one generation of key material; the last one encrypts.

@@ -12,6 +12,8 @@ type aim struct {
 	ec     map[string]string
 	alg    string
 	extra  map[string]string // more condition keys, lower case
+
+	creating *grantState // of CreateGrant: the grant that it would make
 }
 
 var shortID = regexp.MustCompile(`^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|mrk-[0-9a-f]{32})$`)
@@ -22,6 +24,9 @@ var shortID = regexp.MustCompile(`^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 func (r *request) authorized(a aim) (*keyState, error) {
 	k, alias, err := r.find(a.id)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := r.presented(); err != nil {
 		return nil, err
 	}
 	if k == nil {
@@ -41,6 +46,9 @@ func (r *request) authorized(a aim) (*keyState, error) {
 func (r *request) judge(k *keyState, a aim, alias string) verdict {
 	q := r.question(a.action)
 	q.key, q.ec, q.alg, q.extra, q.alias = k, a.ec, a.alg, a.extra, alias
+	q.creating = a.creating
+	tokens, _ := r.presented() // checked before
+	q.visible = func(g *grantState) bool { return r.f.visible(g, r.now, tokens[k.ARN()+" "+g.ID]) }
 	return r.st.decide(q, r.f.strict)
 }
 
@@ -141,7 +149,7 @@ var invalidArn = map[string]bool{
 	"ScheduleKeyDeletion": true, "CancelKeyDeletion": true,
 	"GetKeyPolicy": true, "PutKeyPolicy": true, "ListKeyPolicies": true,
 	"EnableKeyRotation": true, "DisableKeyRotation": true, "GetKeyRotationStatus": true,
-	"ListAliases": true,
+	"ListAliases": true, "CreateGrant": true, "ListGrants": true, "ListRetirableGrants": true, "RevokeGrant": true, "RetireGrant": true,
 }
 
 func splitARN(arn string) (region, account, resource string, ok bool) {

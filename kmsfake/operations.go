@@ -6,6 +6,7 @@ var operations = func() map[string]*operation {
 	for _, op := range []*operation{
 		define("CancelKeyDeletion", (*request).cancelKeyDeletion),
 		define("CreateAlias", (*request).createAlias),
+		define("CreateGrant", (*request).createGrant),
 		define("CreateKey", (*request).createKey),
 		define("Decrypt", (*request).decrypt),
 		define("DeleteAlias", (*request).deleteAlias),
@@ -20,10 +21,14 @@ var operations = func() map[string]*operation {
 		define("GetKeyPolicy", (*request).getKeyPolicy),
 		define("GetKeyRotationStatus", (*request).getKeyRotationStatus),
 		define("ListAliases", (*request).listAliases),
+		define("ListGrants", (*request).listGrants),
 		define("ListKeyPolicies", (*request).listKeyPolicies),
 		define("ListKeys", (*request).listKeys),
+		define("ListRetirableGrants", (*request).listRetirableGrants),
 		define("PutKeyPolicy", (*request).putKeyPolicy),
 		define("ReEncrypt", (*request).reEncrypt),
+		define("RetireGrant", (*request).retireGrant),
+		define("RevokeGrant", (*request).revokeGrant),
 		define("ScheduleKeyDeletion", (*request).scheduleKeyDeletion),
 		define("UpdateAlias", (*request).updateAlias),
 	} {
@@ -35,13 +40,13 @@ var operations = func() map[string]*operation {
 // unsupported are the operations that KMS has and the fake has not: they answer
 // UnsupportedOperationException. Anything else is no operation of KMS at all.
 var unsupported = map[string]bool{
-	"ConnectCustomKeyStore": true, "CreateCustomKeyStore": true, "CreateGrant": true, "Decapsulate": true,
+	"ConnectCustomKeyStore": true, "CreateCustomKeyStore": true, "Decapsulate": true,
 	"DeleteCustomKeyStore": true, "DeleteImportedKeyMaterial": true, "DeriveSharedSecret": true,
 	"DescribeCustomKeyStores": true, "DisconnectCustomKeyStore": true, "Encapsulate": true,
 	"GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true, "GenerateMac": true,
 	"GenerateRandom": true, "GetKeyLastUsage": true, "GetParametersForImport": true, "GetPublicKey": true,
-	"ImportKeyMaterial": true, "ListGrants": true, "ListKeyRotations": true, "ListResourceTags": true,
-	"ListRetirableGrants": true, "ReplicateKey": true, "RetireGrant": true, "RevokeGrant": true,
+	"ImportKeyMaterial": true, "ListKeyRotations": true, "ListResourceTags": true,
+	"ReplicateKey":      true,
 	"RotateKeyOnDemand": true, "Sign": true, "TagResource": true, "UntagResource": true,
 	"UpdateCustomKeyStore": true, "UpdateKeyDescription": true, "UpdatePrimaryRegion": true,
 	"Verify": true, "VerifyMac": true,

@@ -56,6 +56,11 @@ func decodeState(data []byte) (*state, error) {
 		if k.policy, err = parsePolicy(k.Policy, true); err != nil {
 			return nil, fmt.Errorf("key %s: %w", arn, err)
 		}
+		for _, g := range k.Grants {
+			if g == nil || g.parse() != nil {
+				return nil, fmt.Errorf("a grant on key %s is damaged", arn)
+			}
+		}
 	}
 	for id, docs := range st.Identities {
 		for _, d := range docs {

@@ -96,7 +96,14 @@ func (p *principal) policyARN() string {
 
 // identity is the key under which identity policies are kept: sessions share
 // their role's.
-func (p *principal) identity() string { return fmt.Sprintf("%s/%d/%s", p.account, p.kind, p.name) }
+func (p *principal) identity() string {
+	return p.account + "/" + string('0'+rune(p.kind)) + "/" + p.name
+}
+
+// rootIdentity is the identity of an account's root.
+func rootIdentity(account string) string {
+	return (&principal{account: account, kind: kindRoot}).identity()
+}
 
 // is reports whether the caller p is the principal that ref names: a role covers
 // its sessions, a session ARN only itself. Names are unique in an account, so

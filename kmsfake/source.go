@@ -35,6 +35,9 @@ func (r *request) findSource(s *source) error {
 		return errInvalidCiphertext
 	}
 	s.header = h
+	if _, err := r.presented(); err != nil {
+		return err
+	}
 	var k *keyState
 	if h.region == r.region {
 		k = r.live(h.arn())

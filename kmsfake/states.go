@@ -20,6 +20,7 @@ var (
 var stateTable = map[string][]refusal{
 	"CancelKeyDeletion":               {notPending, notPending, ok},
 	"CreateAlias":                     {ok, ok, pending},
+	"CreateGrant":                     {ok, disabled, pending},
 	"Decrypt":                         {ok, disabled, pending},
 	"DeleteAlias":                     {ok, ok, ok},
 	"DescribeKey":                     {ok, ok, ok},
@@ -33,9 +34,12 @@ var stateTable = map[string][]refusal{
 	"GetKeyPolicy":                    {ok, ok, ok},
 	"GetKeyRotationStatus":            {ok, ok, ok},
 	"ListAliases":                     {ok, ok, ok},
+	"ListGrants":                      {ok, ok, ok},
 	"ListKeyPolicies":                 {ok, ok, ok},
 	"PutKeyPolicy":                    {ok, ok, ok},
 	"ReEncrypt":                       {ok, disabled, pending},
+	"RetireGrant":                     {ok, ok, ok},
+	"RevokeGrant":                     {ok, ok, ok},
 	"ScheduleKeyDeletion":             {ok, ok, pending},
 	"UpdateAlias":                     {ok, ok, pending}, // of the new target; the old one may be in any state
 }

@@ -25,9 +25,10 @@ func TestOperationsInKeyStates(t *testing.T) {
 		"ScheduleKeyDeletion": {"", "", p}, "CancelKeyDeletion": {n, n, ""},
 		"PutKeyPolicy": {}, "GetKeyPolicy": {}, "ListKeyPolicies": {},
 		"EnableKeyRotation": {"", d, p}, "DisableKeyRotation": {"", d, p}, "GetKeyRotationStatus": {},
+		"CreateGrant": {"", d, p}, "ListGrants": {}, "RevokeGrant": {}, "RetireGrant": {},
 		"CreateAlias": {"", "", p}, "UpdateAlias": {"", "", p}, "DeleteAlias": {}, "ListAliases": {},
 	}
-	if len(want) != len(stateTable) || len(want) != len(operations)-2 { // CreateKey and ListKeys have no key
+	if len(want) != len(stateTable) || len(want) != len(operations)-3 { // CreateKey, ListKeys and ListRetirableGrants have no key
 		t.Errorf("%d operations here, %d in the table, %d in all", len(want), len(stateTable), len(operations))
 	}
 	for op, row := range want {

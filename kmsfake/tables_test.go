@@ -55,6 +55,12 @@ func wholeInput(key *Key, operation string) map[string]any {
 		in["NumberOfBytes"] = 32
 	case "PutKeyPolicy":
 		in["Policy"] = defaultPolicy(DefaultRegion, customer)
+	case "CreateGrant":
+		in["GranteePrincipal"], in["Operations"] = role, []string{"Decrypt"}
+	case "RevokeGrant", "RetireGrant":
+		in["GrantId"] = newGrantID()
+	case "ListRetirableGrants":
+		in = map[string]any{"RetiringPrincipal": appRole}
 	case "CreateKey", "ListKeys":
 		delete(in, "KeyId")
 	}

@@ -107,8 +107,7 @@ func (c *checks) tokens(tokens []string) {
 	}
 }
 
-// grantTokens refuses what cannot be a token. Grants are not built yet: a token
-// that looks right is accepted and grants nothing.
+// grantTokens refuses what cannot be a token; whether it is one, see presented.
 func grantTokens(tokens []string) error {
 	for _, t := range tokens {
 		for i := range len(t) {
