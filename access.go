@@ -3,6 +3,8 @@ package byok
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"time"
 
 	"github.com/byok-go/byok/internal/lease"
 )
@@ -25,6 +27,16 @@ func (a *access) begin(op lease.Ops) lease.Call {
 	a.t.mu.RLock()
 	defer a.t.mu.RUnlock()
 	return a.lease.Begin(op, a.t.k.clock.Now())
+}
+
+// broken reports whether the breaker is open: further attempts are for later.
+func (a *access) broken() bool {
+	if a == nil {
+		return false
+	}
+	a.t.mu.RLock()
+	defer a.t.mu.RUnlock()
+	return a.lease.Broken()
 }
 
 // succeeded takes the success of a call.
@@ -67,17 +79,17 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 		}
 		purged = t.purge(func(e *entry) bool { return e.id.key == a.key })
 	case ClassOutage, ClassThrottled, ClassPlatform:
-		if errors.Is(ctx.Err(), context.Canceled) {
-			break // the caller hung up, not KMS
+		if at := t.k.clock.Now(); hungUp(ctx, c.Age(at)) {
+			break
 		}
-		a.lease.Fail(t.k.clock.Now())
+		a.lease.Fail(c, t.k.clock.Now(), rand.Float64())
 		if !a.lease.Denied() {
 			a.seen, a.last = AccessDegraded, ke
 		}
 	case ClassBlob:
 		// About one wrapped key only (I9). But KMS looks at a blob only after it has let
-		// us in, so it is no reason to wait with the next question.
-		if a.lease.Denied() {
+		// us in, and has answered: neither is a reason to wait with the next question.
+		if a.lease.Wait(t.k.clock.Now()) > 0 {
 			a.lease.Hint(t.k.clock.Now())
 		}
 	}
@@ -90,6 +102,15 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 			Scope: Scope{Tenant: t.tenant}, Key: a.key, Proof: ke.RequestID})
 	}
 	t.k.changed(old, now)
+}
+
+// kmsPatience is how long a KMS may take before it is its fault that a caller left.
+const kmsPatience = time.Second
+
+// hungUp reports whether a call got no answer because its caller left, and not
+// because KMS did not answer: impatient callers must not open the breaker for others.
+func hungUp(ctx context.Context, took time.Duration) bool {
+	return errors.Is(ctx.Err(), context.Canceled) || ctx.Err() != nil && took < kmsPatience
 }
 
 // verdict is what no answer means: that, unless the newest answer there was is
@@ -113,6 +134,25 @@ func (a *access) denial() error {
 		return ErrKeyUnavailable
 	}
 	return a.last
+}
+
+// wait returns why KMS is not asked now: it denied us, or it has not answered for a
+// while (the breaker is open), and the back-off has not passed. Nil: it may be. The caller
+// holds mu.
+func (a *access) wait() error {
+	if a == nil {
+		return nil
+	}
+	wait := a.lease.Wait(a.t.k.clock.Now())
+	if wait <= 0 {
+		return nil
+	}
+	if a.lease.Denied() || a.last == nil {
+		return a.denial()
+	}
+	ke := *a.last
+	ke.RetryAfter = wait
+	return &ke
 }
 
 // release is the last question before a result leaves: is the lease that e had

@@ -14,23 +14,24 @@ import (
 func (t *tenantCache) sealAlone(ctx context.Context, purpose string) (grant, error) {
 	id := newDataKeyID()
 	return t.alone(ctx, entryID{purpose: purpose, dataKey: id},
-		func(KeyID) ([]byte, error) { return nil, nil },
-		func(c *caller, _ []byte, ec EncryptionContext) (result, error) { return c.generate(ctx, ec) })
+		func(KeyID) ([]byte, *pool, error) { return nil, &t.budget.known, nil },
+		func(c *caller, _ entryID, _ []byte, ec EncryptionContext) (result, error) { return c.generate(ctx, ec) })
 }
 
 // openAlone unwraps the data key of one envelope.
 func (t *tenantCache) openAlone(ctx context.Context, purpose string, h *format.Header) (grant, error) {
-	return t.alone(ctx, entryID{purpose: purpose, dataKey: h.DataKey}, func(key KeyID) ([]byte, error) {
+	return t.alone(ctx, entryID{purpose: purpose, dataKey: h.DataKey}, func(key KeyID) ([]byte, *pool, error) {
+		p := &t.budget.known
 		_, r, err := t.readDataKey(ctx, purpose, h.DataKey)
 		if err == ErrNotFound {
-			r, err = recipientOf(h, key), nil
+			p, r, err = &t.budget.unknown, recipientOf(h, key), nil
 		}
 		if err == nil && (r.Provider != key.Provider || r.Key != key.ID) {
 			err = ErrOpen // no KMS is asked about a key that is not the one registered now
 		}
-		return r.Wrapped, err
-	}, func(c *caller, wrapped []byte, ec EncryptionContext) (result, error) {
-		r, err := c.unwrap(ctx, wrapped, ec)
+		return r.Wrapped, p, err
+	}, func(c *caller, blob entryID, wrapped []byte, ec EncryptionContext) (result, error) {
+		r, err := c.unwrapBlob(ctx, blob, wrapped, ec)
 		r.wrapped = wrapped
 		return r, err
 	})
@@ -38,8 +39,8 @@ func (t *tenantCache) openAlone(ctx context.Context, purpose string, h *format.H
 
 // alone reads the tenant's state, makes one call, and proves it, all for one
 // use. find comes before the right to ask KMS is taken: junk must not use it up.
-func (t *tenantCache) alone(ctx context.Context, id entryID, find func(KeyID) ([]byte, error),
-	call func(*caller, []byte, EncryptionContext) (result, error)) (grant, error) {
+func (t *tenantCache) alone(ctx context.Context, id entryID, find func(KeyID) ([]byte, *pool, error),
+	call func(*caller, entryID, []byte, EncryptionContext) (result, error)) (grant, error) {
 	ctx, done, err := t.k.within(ctx)
 	if err != nil {
 		return grant{}, err
@@ -49,17 +50,19 @@ func (t *tenantCache) alone(ctx context.Context, id entryID, find func(KeyID) ([
 	if err != nil {
 		return grant{}, err
 	}
-	wrapped, err := find(s.Key)
-	if err != nil {
-		return grant{}, err
-	}
-	c, err := t.ask(s.Key)
+	wrapped, p, err := find(s.Key)
 	if err != nil {
 		return grant{}, err
 	}
 	id.key = s.Key
+	blob := id
+	blob.wrapped = hashWrapped(wrapped)
+	c, err := t.askAbout(blob, p)
+	if err != nil {
+		return grant{}, err
+	}
 	ec := t.context(id.purpose, id.dataKey)
-	r, err := call(c, wrapped, ec)
+	r, err := call(c, blob, wrapped, ec)
 	first := c.last
 	if err == nil {
 		err = c.restore(ctx, r.wrapped, r.dek, ec)

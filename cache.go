@@ -53,6 +53,8 @@ type tenantCache struct {
 	current map[string]*entry // by purpose, of the newest generation
 	flights map[flightID]*flight
 	turn    chan struct{} // holds one while a change is being made; not a mutex, since it is held across I/O
+	budget  tenantBudget
+	blobs   badBlobs
 	hits    atomic.Uint64
 	sealed  atomic.Int64 // when the last Seal succeeded, in ns since 1970; 0: never
 	opened  atomic.Int64
@@ -265,9 +267,11 @@ func (k *Keeper) cache(tenant string) *tenantCache {
 	if t, ok := k.tenants.Load(tenant); ok {
 		return t.(*tenantCache)
 	}
-	t, _ := k.tenants.LoadOrStore(tenant, &tenantCache{
+	c := &tenantCache{
 		k: k, tenant: tenant,
 		entries: make(map[entryID]*entry), current: make(map[string]*entry), flights: make(map[flightID]*flight), turn: make(chan struct{}, 1),
-	})
+	}
+	c.budget.init(k.perOperation)
+	t, _ := k.tenants.LoadOrStore(tenant, c)
 	return t.(*tenantCache)
 }

@@ -33,6 +33,8 @@ type caller struct {
 	// access is told what KMS answered; nil for a key that is not (yet) the tenant's
 	// registered one, and for questions that are meant to be refused.
 	access *access
+	pool   *pool // pays for each attempt; nil: nobody does
+	paid   bool  // for the next attempt, already
 	calls  []KMSCall
 	last   lease.Call // the newest success
 }
@@ -94,7 +96,7 @@ func (c *caller) try(ctx context.Context, name string, op lease.Ops,
 		default:
 			return r, ke
 		}
-		if n+1 == kmsAttempts || ctx.Err() != nil {
+		if n+1 == kmsAttempts || ctx.Err() != nil || errors.Is(ke, errOverBudget) || c.access.broken() {
 			return r, c.access.verdict(ke)
 		}
 		pause := max(ke.RetryAfter, rand.N(kmsPause<<n))
@@ -118,6 +120,16 @@ func (c *caller) newest() KMSCall {
 
 func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 	f func(context.Context) (result, error)) (result, *KeyError) {
+	if !c.paid {
+		if ke := c.pool.spend(c.key, c.k.clock.Now().Mono); ke != nil {
+			return result{}, ke
+		}
+	}
+	c.paid = false
+	if ke := c.pool.enter(ctx, c.key); ke != nil {
+		return result{}, ke
+	}
+	defer c.pool.leave()
 	begun := c.access.begin(op)
 	start := time.Now()
 	r, err := guarded(withTenant(ctx, c.tenant), f, func(err error) {

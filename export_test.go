@@ -11,3 +11,14 @@ func (k *Keeper) SetCacheSize(n int) {
 
 // MaxLeasesPerTenant is the bound of one tenant.
 const MaxLeasesPerTenant = maxLeasesPerTenant
+
+// RememberedBlobs returns how many bad wrapped keys of a tenant are remembered.
+func (k *Keeper) RememberedBlobs(tenant string) int {
+	b := &k.cache(tenant).blobs
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lru == nil {
+		return 0
+	}
+	return b.lru.Len()
+}

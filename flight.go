@@ -30,8 +30,8 @@ type flight struct {
 }
 
 // fly joins the flight id, or begins it with f, and waits for its end or ctx's.
-func (t *tenantCache) fly(ctx context.Context, id flightID, f func(context.Context) (*entry, error)) (*entry, error) {
-	fl, err := t.takeoff(ctx, id, f)
+func (t *tenantCache) fly(ctx context.Context, id flightID, op Op, f func(context.Context) (*entry, error)) (*entry, error) {
+	fl, err := t.takeoff(ctx, id, op, f)
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +44,7 @@ func (t *tenantCache) fly(ctx context.Context, id flightID, f func(context.Conte
 }
 
 // takeoff begins the flight id, unless it is under way.
-func (t *tenantCache) takeoff(ctx context.Context, id flightID, f func(context.Context) (*entry, error)) (*flight, error) {
+func (t *tenantCache) takeoff(ctx context.Context, id flightID, op Op, f func(context.Context) (*entry, error)) (*flight, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if fl := t.flights[id]; fl != nil {
@@ -66,22 +66,22 @@ func (t *tenantCache) takeoff(ctx context.Context, id flightID, f func(context.C
 		ctx, cancel := t.k.detach(ctx, kmsDeadline)
 		defer cancel()
 		t.k.sweep()
-		if fl.e, fl.err = f(ctx); fl.err != nil {
+		if fl.e, fl.err = f(ctx); fl.err != nil && op == OpRenew {
 			t.calm(fl.err)
 		}
 	}()
 	return fl, nil
 }
 
-// calm makes renewals wait after a load that failed. What KMS did not answer has
-// made them wait already.
+// calm makes renewals wait after one that failed; other loads that fail, of junk for
+// one, say nothing about them. What KMS did not answer has made them wait already.
 func (t *tenantCache) calm(err error) {
-	if errors.Is(err, ErrKeyUnavailable) {
+	if errors.Is(err, ErrKeyUnavailable) && !errors.Is(err, errOverBudget) {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.access != nil {
-		t.access.lease.Fail(t.k.clock.Now())
+		t.access.lease.Stall(t.k.clock.Now())
 	}
 }

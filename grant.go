@@ -134,14 +134,15 @@ func (t *tenantCache) grantOpen(ctx context.Context, purpose string, h *format.H
 
 // look judges what the cache has. The caller holds mu.
 func (t *tenantCache) look(e *entry) (g grant, st lease.State, err error) {
-	if a := t.access; a != nil && a.lease.Denied() && !a.lease.MayAsk(t.k.clock.Now()) {
-		return g, lease.Denied, a.denial() // at once, whatever the Store would say
+	st = lease.Expired
+	if e != nil {
+		st = t.check(e)
 	}
-	if e == nil {
-		return g, lease.Expired, nil
-	}
-	if st = t.check(e); st == lease.Denied {
-		st = lease.Expired // but a question to KMS is due
+	if st == lease.Expired || st == lease.Denied {
+		if a := t.access; a != nil && (a.lease.Denied() || t.state.usable() == nil) {
+			err = a.wait() // at once, whatever the Store would say
+		}
+		return grant{}, lease.Expired, err // a question to KMS is due
 	}
 	if st == lease.Refresh && t.flights[e.id.flight()] != nil {
 		st = lease.Active // its renewal is under way

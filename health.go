@@ -68,7 +68,7 @@ func (t *Tenant) Health(ctx context.Context) (Health, error) {
 
 // examine uses the CMK in every way, and returns the first refusal.
 func (t *tenantCache) examine(ctx context.Context, key KeyID, h *Health, event *Event) error {
-	c := &caller{k: t.k, tenant: t.tenant, key: key}
+	c := &caller{k: t.k, tenant: t.tenant, key: key, pool: &t.budget.control}
 	t.mu.RLock()
 	if t.access != nil && t.access.key == key {
 		c.access = t.access
@@ -121,7 +121,7 @@ func (t *tenantCache) describe(ctx context.Context, c *caller, h *Health) {
 		return
 	}
 	var info KeyInfo
-	quiet := &caller{k: c.k, tenant: c.tenant, key: c.key} // without access: it is never a proof
+	quiet := &caller{k: c.k, tenant: c.tenant, key: c.key, pool: c.pool} // without access: it is never a proof
 	_, err := quiet.try(ctx, "DescribeKey", 0, func(ctx context.Context) (result, error) {
 		got, err := d.DescribeKey(ctx, c.key)
 		info = got
@@ -178,7 +178,7 @@ func (t *Tenant) Recheck(ctx context.Context) (KeyStatus, error) {
 }
 
 func (t *tenantCache) recheck(ctx context.Context, key KeyID, event *Event) error {
-	c, err := t.ask(key)
+	c, err := t.ask(key, &t.budget.control)
 	if err != nil {
 		return err
 	}

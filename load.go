@@ -22,7 +22,7 @@ func (t *tenantCache) permitted(ctx context.Context) (read lease.Time, s *state,
 
 // loadCurrent loads the data key that seals for a purpose, making it on first use.
 func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, error) {
-	return t.fly(ctx, flightID{current: true, purpose: purpose}, func(ctx context.Context) (*entry, error) {
+	return t.fly(ctx, flightID{current: true, purpose: purpose}, OpLease, func(ctx context.Context) (*entry, error) {
 		read, s, err := t.permitted(ctx)
 		if err != nil {
 			return nil, err
@@ -45,7 +45,7 @@ func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, 
 
 // loadStored loads a data key of the Store. ErrNotFound is authoritative.
 func (t *tenantCache) loadStored(ctx context.Context, purpose string, id DataKeyID, op Op) (*entry, error) {
-	return t.fly(ctx, flightID{purpose: purpose, dataKey: id}, func(ctx context.Context) (*entry, error) {
+	return t.fly(ctx, flightID{purpose: purpose, dataKey: id}, op, func(ctx context.Context) (*entry, error) {
 		read, _, err := t.permitted(ctx)
 		if err != nil {
 			return nil, err
@@ -62,7 +62,7 @@ func (t *tenantCache) loadStored(ctx context.Context, purpose string, id DataKey
 // loadInside loads a data key that only the envelope itself holds.
 func (t *tenantCache) loadInside(ctx context.Context, purpose string, id DataKeyID, r format.Recipient, op Op) (*entry, error) {
 	hash := hashWrapped(r.Wrapped)
-	return t.fly(ctx, flightID{false, purpose, id, hash}, func(ctx context.Context) (*entry, error) {
+	return t.fly(ctx, flightID{false, purpose, id, hash}, op, func(ctx context.Context) (*entry, error) {
 		read, _, err := t.permitted(ctx)
 		if err != nil {
 			return nil, err
@@ -83,12 +83,18 @@ func (t *tenantCache) newEntry(id entryID, generation uint64) *entry {
 // unwrap asks KMS for a data key and installs it. No KMS is asked about a key
 // that is not the one registered now: ARNs in items and envelopes are only compared.
 func (t *tenantCache) unwrap(ctx context.Context, e *entry, wrapped []byte, read lease.Time, op Op) (*entry, error) {
-	c, err := t.ask(e.id.key)
+	p := &t.budget.known
+	if e.generation == 0 && op != OpRenew { // what has opened once is no junk
+		p = &t.budget.unknown
+	}
+	blob := e.id
+	blob.wrapped = hashWrapped(wrapped)
+	c, err := t.askAbout(blob, p)
 	if err != nil {
 		return nil, err
 	}
 	ec := t.context(e.id.purpose, e.id.dataKey)
-	r, err := c.unwrap(ctx, wrapped, ec)
+	r, err := c.unwrapBlob(ctx, blob, wrapped, ec)
 	proof := c.last
 	if err == nil {
 		err = c.restore(ctx, wrapped, r.dek, ec)
@@ -100,7 +106,7 @@ func (t *tenantCache) unwrap(ctx context.Context, e *entry, wrapped []byte, read
 // create makes the first data key of a purpose and generation. Whoever's item
 // gets into the Store first wins; it is durable before anything is sealed with it (I19).
 func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Time, s *state) (*entry, error) {
-	c, err := t.ask(s.Key)
+	c, err := t.ask(s.Key, &t.budget.known)
 	if err != nil {
 		return nil, err
 	}
@@ -176,19 +182,45 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 // errLostRace: another process made the data key first. It never leaves the package.
 var errLostRace = fmt.Errorf("%w: the data key exists already", ErrConflict)
 
-// ask returns the means to call KMS under the tenant's registered key, or the
-// refusal: key is another one, or is denied and it is too early to ask again.
-func (t *tenantCache) ask(key KeyID) (*caller, error) {
+// ask returns the means to call KMS under the tenant's registered key, with the
+// first request paid out of p, or the refusal: key is another one, it is too early to
+// ask about it again, or the budget is used up.
+func (t *tenantCache) ask(key KeyID, p *pool) (*caller, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	a := t.access
+	a, now := t.access, t.k.clock.Now()
 	if a == nil || a.key != key {
 		return nil, ErrOpen
 	}
-	if !a.lease.Ask(t.k.clock.Now()) {
+	if err := a.wait(); err != nil {
+		return nil, err
+	}
+	// Before Ask: what cannot pay must not use up the one question of a back-off step.
+	if ke := p.spend(key, now.Mono); ke != nil {
+		return nil, ke
+	}
+	if !a.lease.Ask(now) {
 		return nil, a.denial()
 	}
-	return &caller{k: t.k, tenant: t.tenant, key: key, access: a}, nil
+	return &caller{k: t.k, tenant: t.tenant, key: key, access: a, pool: p, paid: true}, nil
+}
+
+// askAbout is ask about one wrapped key, which may have had its tries.
+func (t *tenantCache) askAbout(blob entryID, p *pool) (*caller, error) {
+	if t.blobs.refuses(blob, t.k.clock.Now().Mono) {
+		return nil, ErrOpen
+	}
+	return t.ask(blob.key, p)
+}
+
+// unwrapBlob is unwrap that remembers whether KMS refused the wrapped key itself.
+func (c *caller) unwrapBlob(ctx context.Context, blob entryID, wrapped []byte, ec EncryptionContext) (result, error) {
+	r, err := c.unwrap(ctx, wrapped, ec)
+	var ke *KeyError
+	if bad := errors.As(err, &ke) && ke.Class == ClassBlob; bad || err == nil {
+		c.access.t.blobs.note(blob, c.k.clock.Now().Mono, !bad)
+	}
+	return r, err
 }
 
 // restore leaves the denied state, if the key is in it: what was denied must

@@ -57,7 +57,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 	}
 	// KMS is asked before anybody's claim is looked at: a stranger to the CMK
 	// learns nothing about who is a customer.
-	p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: r.Key}}
+	p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: r.Key, pool: &t.budget.control}}
 	binding, err := p.validate(ctx)
 	if err == nil && !t.k.allowUnbound {
 		switch binding {

@@ -45,7 +45,7 @@ func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationRes
 	}
 	key := s.Key
 	event.Key = key
-	c, err := t.ask(key)
+	c, err := t.ask(key, &t.budget.control)
 	if err != nil {
 		return nil, err
 	}

@@ -20,11 +20,17 @@ const (
 	denyBackoffMax = 30 * time.Second
 )
 
-// Back-off between renewals that got no answer: 0.25 s ... 5 s.
+// Back-off between renewals that got no answer, and between questions while the
+// breaker is open: 0.25 s ... 5 s.
 const (
 	outageBackoff    = 250 * time.Millisecond
 	outageBackoffMax = 5 * time.Second
 )
+
+// BreakAfter is how many outages in a row open the breaker. One load makes as many
+// attempts, so a KMS that is down costs one load its attempts, and then one attempt
+// per back-off step.
+const BreakAfter = 3
 
 // Key is what one process knows of its access to one CMK for one tenant. The
 // zero Key is one that was never asked: it has no proofs, so it serves nothing.
@@ -37,20 +43,27 @@ type Key struct {
 	steps int  // denials in a row, for the back-off
 	next  Time // no question before this, while denied
 
-	fails int  // outages in a row
-	again Time // no renewal before this
+	fails  int    // outages in a row
+	again  Time   // no renewal before this, and no question at all once there were BreakAfter
+	stalls int    // renewals in a row that failed for another reason than KMS's
+	rest   Time   // no renewal before this either
+	news   uint64 // answers and counted outages seen: an outage older than the newest is no step
 }
 
 // Call is a question to the KMS that was begun. Its time is the time of issue:
 // a proof counts from there, however late the answer comes.
 type Call struct {
-	op  Ops
-	at  Time
-	gen uint64
+	op   Ops
+	at   Time
+	gen  uint64
+	news uint64
 }
 
 // Begin starts a call. It does not ask whether one may be made; see Ask.
-func (k *Key) Begin(op Ops, now Time) Call { return Call{op: op, at: now, gen: k.gen} }
+func (k *Key) Begin(op Ops, now Time) Call { return Call{op: op, at: now, gen: k.gen, news: k.news} }
+
+// Age returns how long ago the call was begun.
+func (c Call) Age(now Time) time.Duration { return now.Mono - c.at.Mono }
 
 // Denied reports whether the newest authoritative answer was a denial.
 func (k *Key) Denied() bool { return k.denied }
@@ -58,21 +71,37 @@ func (k *Key) Denied() bool { return k.denied }
 // Missing returns what must succeed before a denied key is active again.
 func (k *Key) Missing() Ops { return k.need }
 
+// Broken reports whether the breaker is open: the KMS has not answered for several
+// calls in a row, so that operations without a lease need not wait to find out.
+func (k *Key) Broken() bool { return k.fails >= BreakAfter }
+
 // Ask reports whether an operation may put a question to the KMS now. While the
-// key is denied that is so once per back-off step: asking takes the step.
+// key is denied or the breaker is open that is so once per back-off step: asking takes
+// the step.
 func (k *Key) Ask(now Time) bool {
-	if !k.denied {
-		return true
-	}
-	if !k.MayAsk(now) {
+	if k.Wait(now) > 0 {
 		return false
 	}
-	k.next = later(now, backoff(denyBackoff, denyBackoffMax, k.steps))
+	switch {
+	case k.denied:
+		k.next = later(now, backoff(denyBackoff, denyBackoffMax, k.steps))
+	case k.Broken():
+		k.again = later(now, backoff(outageBackoff, outageBackoffMax, k.fails))
+	}
 	return true
 }
 
-// MayAsk reports what Ask would, and takes nothing.
-func (k *Key) MayAsk(now Time) bool { return !k.denied || now.Mono >= k.next.Mono }
+// Wait returns how long it is until Ask says yes, as far as is known now. It takes
+// nothing.
+func (k *Key) Wait(now Time) time.Duration {
+	switch {
+	case k.denied: // by an authoritative answer: what outages say is less
+		return max(0, k.next.Mono-now.Mono)
+	case k.Broken():
+		return max(0, k.again.Mono-now.Mono)
+	}
+	return 0
+}
 
 // Succeed takes the success of a call. It reports whether it counts: one that
 // was begun before the newest denial says nothing about the time after it.
@@ -80,7 +109,7 @@ func (k *Key) Succeed(c Call) bool {
 	if c.gen != k.gen {
 		return false
 	}
-	k.fails = 0
+	k.answered()
 	if !k.denied {
 		return true
 	}
@@ -103,6 +132,7 @@ func (k *Key) Deny(c Call, now Time) {
 		k.next = later(now, backoff(denyBackoff, denyBackoffMax, k.steps))
 		k.steps++
 	}
+	k.answered()
 	k.gen++
 	k.denied = true
 	k.since |= c.op
@@ -110,15 +140,41 @@ func (k *Key) Deny(c Call, now Time) {
 }
 
 // Fail takes the lack of an authoritative answer. It changes nothing but when
-// the next renewal may be tried: no lease is extended, and none is ended.
-func (k *Key) Fail(now Time) {
-	k.again = later(now, backoff(outageBackoff, outageBackoffMax, k.fails))
-	k.fails++
+// the next renewal, or question, may be tried: no lease is extended, and none is ended.
+// jitter in [0, 1) takes up to a quarter off the back-off, so that the keys of many
+// tenants do not come back together.
+//
+// Calls that were under way together are one step, and one that was begun before
+// the newest answer says nothing about the time after it.
+func (k *Key) Fail(c Call, now Time, jitter float64) {
+	if c.news == k.news {
+		k.news++
+		k.fails++
+	}
+	d := backoff(outageBackoff, outageBackoffMax, max(0, k.fails-1))
+	k.again = later(now, d-time.Duration(jitter*float64(d)/4))
 }
 
-// Hint lets the next operation ask at once: an unproven word that access may
-// have changed, in either direction.
-func (k *Key) Hint(now Time) { k.next, k.again = now, now }
+// Stall makes renewals wait after one that failed, but not by the KMS: the Store or
+// the audit log did, or a budget is used up. It says nothing about access, and
+// nothing to the breaker.
+func (k *Key) Stall(now Time) {
+	k.rest = later(now, backoff(outageBackoff, outageBackoffMax, k.stalls))
+	k.stalls++
+}
+
+// answered closes the breaker: the KMS has said something.
+func (k *Key) answered() {
+	k.fails, k.stalls = 0, 0
+	k.news++
+}
+
+// Hint lets the next operation ask at once: a word that access may have changed,
+// in either direction, or that the KMS is there. It proves nothing.
+func (k *Key) Hint(now Time) {
+	k.answered()
+	k.next, k.again, k.rest = now, now, now
+}
 
 // Proof is evidence that KMS let one data key be used. The zero Proof proves
 // nothing.
@@ -170,7 +226,7 @@ func (k *Key) Check(p Proof, now Time, maxAge time.Duration) State {
 	if !ok || p.gen != k.gen || age >= maxAge {
 		return Expired
 	}
-	if age >= p.refresh && now.Mono >= k.again.Mono {
+	if age >= p.refresh && now.Mono >= k.again.Mono && now.Mono >= k.rest.Mono {
 		return Refresh
 	}
 	return Active

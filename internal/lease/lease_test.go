@@ -159,16 +159,111 @@ func TestI4_OutageChangesNoLease(t *testing.T) {
 	var k Key
 	p := proved(t, &k, at(0))
 	for range 100 {
-		k.Fail(at(40 * time.Second))
+		k.Fail(k.Begin(Unwrap, at(35*time.Second)), at(40*time.Second), 0)
 	}
 	check(t, "renewal waits", &k, p, at(44*time.Second), Active)
 	check(t, "renewal again", &k, p, at(45*time.Second), Refresh)
 	check(t, "end", &k, p, at(maxAge), Expired)
 	k.Deny(k.Begin(Unwrap, at(0)), at(0))
-	k.Fail(at(0))
+	k.Fail(k.Begin(Unwrap, at(0)), at(0), 0)
 	if !k.Denied() {
 		t.Error("an outage ended a denial")
 	}
+}
+
+// After BreakAfter outages in a row one question is asked per back-off step, and
+// nobody else waits; whatever the KMS answers then closes the breaker.
+func TestI5_Breaker(t *testing.T) {
+	down := func(now time.Duration) (k Key) {
+		for range BreakAfter {
+			if k.Broken() || !k.Ask(at(now)) {
+				t.Fatal("open too early")
+			}
+			k.Fail(k.Begin(Unwrap, at(now)), at(now), 0)
+		}
+		if !k.Broken() {
+			t.Fatal("not open")
+		}
+		return k
+	}
+	now := time.Hour
+	k := down(now)
+	for _, ms := range []int{1000, 2000, 4000, 5000, 5000} {
+		wait := time.Duration(ms) * time.Millisecond
+		if got := k.Wait(at(now)); got != wait {
+			t.Fatalf("Wait = %v, want %v", got, wait)
+		}
+		if k.Ask(at(now + wait - 1)) {
+			t.Fatalf("asked before %v", wait)
+		}
+		if now += wait; !k.Ask(at(now)) {
+			t.Fatalf("may not ask after %v", wait)
+		}
+		if k.Ask(at(now)) {
+			t.Fatal("the step was given twice")
+		}
+		k.Fail(k.Begin(Unwrap, at(now)), at(now), 0)
+	}
+
+	for name, answer := range map[string]func(*Key){
+		"success": func(k *Key) { k.Succeed(k.Begin(Wrap, at(now))) },
+		"hint":    func(k *Key) { k.Hint(at(now)) },
+	} {
+		k := down(now)
+		if answer(&k); k.Broken() || !k.Ask(at(now)) || !k.Ask(at(now)) {
+			t.Errorf("still open after a %s", name)
+		}
+	}
+
+	// A denial is untouched by it, in either order.
+	k = down(now)
+	k.Deny(k.Begin(Unwrap, at(now)), at(now))
+	if k.Broken() || !k.Denied() || k.Wait(at(now)) != time.Second {
+		t.Error("a denial is not what counts")
+	}
+	for range 2 * BreakAfter {
+		k.Fail(k.Begin(Unwrap, at(now)), at(now), 0)
+	}
+	if !k.Denied() || k.Wait(at(now)) != time.Second || !k.Ask(at(now+time.Second)) {
+		t.Error("outages changed what a denial says")
+	}
+
+	// Calls under way together are one outage; one begun before an answer is none.
+	k = Key{}
+	calls := []Call{k.Begin(Unwrap, at(now)), k.Begin(Unwrap, at(now)), k.Begin(Unwrap, at(now)), k.Begin(Unwrap, at(now))}
+	for _, c := range calls {
+		k.Fail(c, at(now), 0)
+	}
+	if k.Broken() {
+		t.Error("calls under way together opened the breaker")
+	}
+	for range BreakAfter {
+		old := k.Begin(Unwrap, at(now))
+		k.Succeed(k.Begin(Unwrap, at(now)))
+		k.Fail(old, at(now), 0)
+	}
+	if k.Broken() {
+		t.Error("outages older than an answer opened the breaker")
+	}
+
+	// Jitter only shortens, by a quarter at most. A stall says nothing about KMS.
+	k = Key{}
+	for range BreakAfter {
+		k.Fail(k.Begin(Unwrap, at(now)), at(now), 0.999999)
+	}
+	if w := k.Wait(at(now)); w < 750*time.Millisecond || w > 751*time.Millisecond {
+		t.Errorf("with jitter: %v", w)
+	}
+	k = Key{}
+	p := proved(t, &k, at(0))
+	for range 100 {
+		k.Stall(at(40 * time.Second))
+	}
+	if k.Broken() || k.Wait(at(40*time.Second)) != 0 {
+		t.Error("a stall opened the breaker")
+	}
+	check(t, "renewal waits", &k, p, at(44*time.Second), Active)
+	check(t, "renewal again", &k, p, at(45*time.Second), Refresh)
 }
 
 func TestE6_OlderProofIsNotNewer(t *testing.T) {

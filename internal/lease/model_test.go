@@ -138,7 +138,7 @@ func TestModel(t *testing.T) {
 				case denial:
 					k.Deny(c, now)
 				case outage:
-					k.Fail(now)
+					k.Fail(c, now, 0.5)
 				}
 			case 7: // time passes, on both clocks
 				d := time.Duration(rapid.Int64Range(0, int64(45*time.Second)).Draw(t, "passes"))

@@ -49,9 +49,19 @@ var mutations = []mutation{
 	{name: "lease-denial-keeps-generation", file: "internal/lease/lease.go", tests: ".",
 		old: "\tk.gen++\n", new: ""},
 	{name: "lease-ask-without-end", file: "internal/lease/lease.go", tests: ".", // a denied KMS is asked all the time
-		old: "\tk.next = later(now, backoff(denyBackoff, denyBackoffMax, k.steps))\n\treturn true\n", new: "\treturn true\n"},
+		old: "\tcase k.denied:\n\t\tk.next = later(now, backoff(denyBackoff, denyBackoffMax, k.steps))\n\tcase k.Broken():", new: "\tcase k.Broken():"},
 	{name: "lease-no-renewal-ahead", file: "internal/lease/lease.go", tests: ".",
-		old: "if age >= p.refresh && now.Mono >= k.again.Mono {", new: "if false {"},
+		old: "if age >= p.refresh && now.Mono >= k.again.Mono && now.Mono >= k.rest.Mono {", new: "if false {"},
+	{name: "lease-breaker-never-opens", file: "internal/lease/lease.go", tests: ".",
+		old: "return k.fails >= BreakAfter }", new: "return false }"},
+	{name: "lease-breaker-probes-without-end", file: "internal/lease/lease.go", tests: ".",
+		old: "\tcase k.Broken():\n\t\tk.again = later(now, backoff(outageBackoff, outageBackoffMax, k.fails))\n\t}\n\treturn true", new: "\t}\n\treturn true"},
+	{name: "lease-breaker-never-closes", file: "internal/lease/lease.go", tests: ".", // I5
+		old: "\tk.fails, k.stalls = 0, 0\n", new: "\tk.stalls = 0\n"},
+	{name: "lease-breaker-hides-denial", file: "internal/lease/lease.go", tests: ".", // I6
+		old: "\tcase k.denied: // by an authoritative answer: what outages say is less\n", new: "\tcase k.denied && !k.Broken():\n"},
+	{name: "lease-breaker-counts-the-past", file: "internal/lease/lease.go", tests: ".", // outages older than an answer
+		old: "if c.news == k.news {", new: "if true {"},
 
 	// The data-key cache, and loading into it.
 	{name: "cache-denial-purges-one", file: "access.go", tests: ".", // I10
@@ -64,7 +74,7 @@ var mutations = []mutation{
 	{name: "cache-purge-does-not-wipe", file: "cache.go", tests: ".",
 		old: "\tfor _, e := range gone {\n\t\te.dek.Wipe()\n\t}\n", new: ""},
 	{name: "cache-outage-purges", file: "access.go", tests: ".", // I7
-		old: "\t\ta.lease.Fail(t.k.clock.Now())\n", new: "\t\ta.lease.Fail(t.k.clock.Now())\n\t\tpurged = t.purge(func(e *entry) bool { return e.id.key == a.key })\n"},
+		old: "\t\ta.lease.Fail(c, t.k.clock.Now(), rand.Float64())\n", new: "\t\ta.lease.Fail(c, t.k.clock.Now(), rand.Float64())\n\t\tpurged = t.purge(func(e *entry) bool { return e.id.key == a.key })\n"},
 	{name: "cache-blob-error-purges", file: "access.go", tests: ".", // I9
 		old: "\tcase ClassBlob:\n", new: "\tcase ClassBlob:\n\t\tpurged = t.purge(func(e *entry) bool { return e.id.key == a.key })\n"},
 	{name: "cache-blob-error-denies", file: "access.go", tests: ".",
@@ -103,13 +113,40 @@ var mutations = []mutation{
 	{name: "load-asks-another-key", file: "load.go", tests: ".", // an ARN out of an envelope
 		old: "if a == nil || a.key != key {", new: "if a == nil {"},
 	{name: "load-ignores-backoff", file: "load.go", tests: ".", // of many data keys, all ask at once
-		old: "if !a.lease.Ask(t.k.clock.Now()) {", new: "if !a.lease.MayAsk(t.k.clock.Now()) {"},
+		old: "if !a.lease.Ask(now) {", new: "if a.lease.Wait(now) > 0 {"},
+	{name: "load-junk-takes-the-step", file: "load.go", tests: ".", // D9: what cannot pay uses up the question
+		old: "\tif ke := p.spend(key, now.Mono); ke != nil {\n\t\treturn nil, ke\n\t}\n\tif !a.lease.Ask(now) {\n\t\treturn nil, a.denial()\n\t}\n",
+		new: "\tif !a.lease.Ask(now) {\n\t\treturn nil, a.denial()\n\t}\n\tif ke := p.spend(key, now.Mono); ke != nil {\n\t\treturn nil, ke\n\t}\n"},
+	{name: "load-junk-pays-like-the-known", file: "load.go", tests: ".", // D9
+		old: "\t\tp = &t.budget.unknown\n", new: ""},
+	{name: "load-blob-tried-for-ever", file: "load.go", tests: ".", // D9
+		old: "if t.blobs.refuses(blob, t.k.clock.Now().Mono) {", new: "if false {"},
+	{name: "load-blob-spoils-other-context", file: "blobs.go", tests: ".", // the right bytes under a wrong purpose
+		old: "\tbad, ok := b.lru.Peek(id)\n", new: "\tvar bad badBlob\n\tok := false\n\tfor _, i := range b.lru.Keys() {\n\t\tif i.wrapped == id.wrapped {\n\t\t\tbad, ok = b.lru.Peek(i)\n\t\t}\n\t}\n"},
+	{name: "load-blob-memory-without-end", file: "blobs.go", tests: ".",
+		old: "bad.tries >= blobTries && now < bad.until", new: "bad.tries >= blobTries"},
+	{name: "load-junk-stalls-renewals", file: "flight.go", tests: ".", // D9
+		old: "fl.err != nil && op == OpRenew {", new: "fl.err != nil {"},
+	{name: "budget-retries-are-free", file: "calls.go", tests: ".",
+		old: "\tif !c.paid {\n", new: "\tif false {\n"},
+	{name: "budget-no-slots", file: "budget.go", tests: ".",
+		old: "p.slots = make(chan struct{}, l.atOnce)", new: "p.slots = make(chan struct{}, 1000*l.atOnce)"},
+	{name: "budget-slot-waits-for-ever", file: "budget.go", tests: ".",
+		old: "\tselect {\n\tcase p.slots <- struct{}{}:\n\t\treturn nil\n\tcase <-ctx.Done():", new: "\tp.slots <- struct{}{}\n\tselect {\n\tdefault:\n\t\treturn nil\n\tcase <-ctx.Done():"},
+	{name: "budget-burst-without-end", file: "internal/budget/budget.go", tests: ".",
+		old: "full := max(b.full, now)\n\tif wait", new: "full := b.full\n\tif wait"},
+	{name: "breaker-for-the-impatient", file: "access.go", tests: ".", // I7
+		old: "|| ctx.Err() != nil && took < kmsPatience", new: ""},
+	{name: "breaker-hides-suspension", file: "grant.go", tests: ".", // I6
+		old: "a != nil && (a.lease.Denied() || t.state.usable() == nil) {", new: "a != nil {"},
 
 	// Calls of the KMS.
+	{name: "calls-probe-retried", file: "calls.go", tests: ".", // with the breaker open one attempt is enough
+		old: " || c.access.broken() {", new: " {"},
 	{name: "calls-denial-retried", file: "calls.go", tests: ".",
 		old: "case ClassOutage, ClassThrottled, ClassPlatform:\n\t\tdefault:", new: "case ClassOutage, ClassThrottled, ClassPlatform, ClassDenied:\n\t\tdefault:"},
 	{name: "calls-outage-not-retried", file: "calls.go", tests: ".",
-		old: "if n+1 == kmsAttempts || ctx.Err() != nil {", new: "if true {"},
+		old: "if n+1 == kmsAttempts || ctx.Err() != nil ||", new: "if true || n+1 == kmsAttempts || ctx.Err() != nil ||"},
 	{name: "calls-attempt-not-listed", file: "calls.go", tests: ".", // I18
 		old: "\tc.calls = append(c.calls, call)\n", new: "\tif ke == nil {\n\t\tc.calls = append(c.calls, call)\n\t}\n"},
 	{name: "calls-context-shared", file: "calls.go", tests: ".", // a driver changes the map
@@ -119,7 +156,7 @@ var mutations = []mutation{
 	{name: "calls-key-not-wiped-on-error", file: "calls.go", tests: ".",
 		old: "\tif err != nil {\n\t\tr.dek.Wipe()\n\t\treturn result{Receipt: r.Receipt}, err\n\t}\n", new: "\tif err != nil {\n\t\treturn result{Receipt: r.Receipt}, err\n\t}\n"},
 	{name: "register-negative-probe-feeds", file: "register.go", tests: ".",
-		old: "p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: r.Key}}", new: "p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: r.Key, access: t.access}}"},
+		old: "p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: r.Key, pool: &t.budget.control}}", new: "p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: r.Key, pool: &t.budget.control, access: t.access}}"},
 
 	// Seal, Open, events.
 	{name: "open-other-tenants", file: "envelope.go", tests: ".",

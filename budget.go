@@ -1,0 +1,98 @@
+package byok
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/byok-go/byok/internal/budget"
+)
+
+// The KMS requests of all tenants count against one quota, that of the platform's
+// account. So each tenant has a budget in each process, in three parts that cannot
+// starve each other (threat D9).
+//
+// Known pays for data keys that the Store knows, for making them, and for
+// renewals: all that the platform itself asked for. Unknown pays for the first look at
+// what an envelope carries: anybody can make such bytes, and only KMS can tell.
+// Control pays for Register and Health, so that neither is refused because data is busy.
+var (
+	limitKnown   = poolLimit{perSecond: 200, atOnce: 50}
+	limitUnknown = poolLimit{perSecond: 20, atOnce: 10}
+	limitControl = poolLimit{perSecond: 50, atOnce: 20}
+)
+
+// poolLimit: perSecond is also the burst.
+type poolLimit struct{ perSecond, atOnce int }
+
+// pool is one part of a tenant's budget. Retries count like first attempts.
+type pool struct {
+	mu      sync.Mutex
+	bucket  budget.Bucket
+	slots   chan struct{} // holds one for each request under way
+	refused atomic.Uint64
+}
+
+func (p *pool) init(l poolLimit) {
+	p.bucket = budget.Bucket{Every: time.Second / time.Duration(l.perSecond), Burst: l.perSecond}
+	p.slots = make(chan struct{}, l.atOnce)
+}
+
+// errOverBudget is the cause of an ErrThrottled that KMS has not said.
+var errOverBudget = newError(nil, "the tenant's budget of KMS requests is used up")
+
+// spend takes one request out of the budget, or refuses. A nil pool has no limit.
+// The caller may hold a lock.
+func (p *pool) spend(key KeyID, now time.Duration) *KeyError {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	wait, ok := p.bucket.Take(now)
+	p.mu.Unlock()
+	if ok {
+		return nil
+	}
+	p.refused.Add(1)
+	return &KeyError{Op: "budget", Class: ClassThrottled, Key: key, RetryAfter: wait, Err: errOverBudget}
+}
+
+// enter waits for one of the requests that may be under way at once, as long as ctx
+// lasts. leave gives it back.
+func (p *pool) enter(ctx context.Context, key KeyID) *KeyError {
+	if p == nil {
+		return nil
+	}
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		p.refused.Add(1)
+		return &KeyError{Op: "budget", Class: ClassThrottled, Key: key, Err: &hiddenCause{errOverBudget, ctx.Err()}}
+	}
+}
+
+func (p *pool) leave() {
+	if p != nil {
+		<-p.slots
+	}
+}
+
+// tenantBudget is all of one tenant's budget in this process.
+type tenantBudget struct{ known, unknown, control pool }
+
+func (b *tenantBudget) init(perOperation bool) {
+	b.known.init(limitKnown)
+	b.control.init(limitControl)
+	if perOperation { // here every envelope carries its data key
+		b.unknown.init(limitKnown)
+	} else {
+		b.unknown.init(limitUnknown)
+	}
+}

@@ -1,0 +1,41 @@
+// Package budget limits how often something may happen. A Bucket is pure: it does
+// no I/O, starts nothing, and is told the time, so that tests need no waiting.
+//
+// It is here, and not x/time/rate, because importing the root package compiles no
+// third-party code but cryptobyte and golang-lru, and because that Limiter reads
+// the wall clock, which can be set.
+package budget
+
+import "time"
+
+// Bucket is a token bucket: it holds Burst tokens, and gains one every Every. It
+// keeps no count but the time at which it is full again (the generic cell rate
+// algorithm of ITU-T I.371), so there is nothing to round. It is not safe for
+// concurrent use. Every must be positive and Burst at least 1: the zero Bucket gives
+// nothing.
+type Bucket struct {
+	Every time.Duration
+	Burst int
+
+	full time.Duration // when it is full again
+}
+
+// Take takes one token at time now of a monotonic clock. If there is none it takes
+// nothing, and returns how long until there is one.
+func (b *Bucket) Take(now time.Duration) (wait time.Duration, ok bool) {
+	full := max(b.full, now)
+	if wait = full - now - time.Duration(b.Burst-1)*b.Every; wait > 0 || b.Burst < 1 {
+		return wait, false
+	}
+	b.full = full + b.Every
+	return 0, true
+}
+
+// Left returns how many tokens there are at now.
+func (b *Bucket) Left(now time.Duration) int {
+	if b.Every <= 0 {
+		return 0
+	}
+	missing := max(b.full, now) - now
+	return max(0, b.Burst-int((missing+b.Every-1)/b.Every))
+}
