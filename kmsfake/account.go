@@ -53,7 +53,9 @@ func (a *Account) CreateKey(policy string) *Key {
 	}
 	var k *keyState
 	a.f.change("CreateKey", func() bool {
-		k = a.f.st.newKey(a.id, a.region, policy, p, a.f.now())
+		k = &keyState{ID: newUUID(), Account: a.id, Region: a.region, Created: a.f.now(), Policy: policy, policy: p}
+		k.rotate(k.Created, "")
+		a.f.st.put(k)
 		return true
 	})
 	return &Key{f: a.f, account: a.id, region: a.region, id: k.ID}
@@ -151,36 +153,61 @@ func (k *Key) with(name string, changes bool, do func(*keyState)) {
 	}
 }
 
-// State is the key's state: Enabled, Disabled, PendingDeletion.
+// State is the key's state: Enabled, Disabled, PendingDeletion, PendingImport ...
 func (k *Key) State() (s types.KeyState) {
 	k.f.helper()
 	k.view("State", func(ks *keyState) { s = ks.State })
 	return s
 }
 
-// Enable lets the key be used again, also one whose deletion was scheduled.
-func (k *Key) Enable() { k.f.helper(); k.set("Enable", types.KeyStateEnabled, 0) }
+// Enable lets the key be used again, also one whose deletion was scheduled. A key
+// without its imported material is then pending import.
+func (k *Key) Enable() { k.f.helper(); k.set("Enable", types.KeyStateEnabled) }
 
 // Disable stops all cryptographic use of the key.
-func (k *Key) Disable() { k.f.helper(); k.set("Disable", types.KeyStateDisabled, 0) }
-
-// ScheduleDeletion starts the waiting period; KMS has 7 to 30 days, a test any.
-func (k *Key) ScheduleDeletion(days int) {
-	k.f.helper()
-	k.set("ScheduleDeletion", types.KeyStatePendingDeletion, days)
-}
+func (k *Key) Disable() { k.f.helper(); k.set("Disable", types.KeyStateDisabled) }
 
 // CancelDeletion ends the waiting period; the key is then disabled, as in AWS.
-func (k *Key) CancelDeletion() { k.f.helper(); k.set("CancelDeletion", types.KeyStateDisabled, 0) }
+func (k *Key) CancelDeletion() { k.f.helper(); k.set("CancelDeletion", types.KeyStateDisabled) }
 
-func (k *Key) set(name string, s types.KeyState, days int) {
+// SetState puts the key into a state in which it stays: also into those that in
+// KMS end by themselves (Creating, Updating) or that only keys of custom key
+// stores have (Unavailable). For a deletion there is ScheduleDeletion, and
+// PendingImport is for keys whose material can be imported.
+func (k *Key) SetState(s types.KeyState) {
+	k.f.helper()
+	column, known := stateColumns[s]
+	if !known || column == stateColumns[types.KeyStatePendingDeletion] {
+		k.f.misuse("SetState: not %q", s)
+	}
+	k.view("SetState", func(ks *keyState) { known = ks.imported() || s != types.KeyStatePendingImport })
+	if !known {
+		k.f.misuse("SetState: material that KMS made cannot be imported again")
+	}
+	k.set("SetState", s)
+}
+
+func (k *Key) set(name string, s types.KeyState) {
 	k.f.helper()
 	k.edit(name, func(ks *keyState) {
-		ks.State, ks.Window, ks.DeletionDate = s, 0, time.Time{}
-		if s == types.KeyStatePendingDeletion {
-			ks.Window, ks.DeletionDate = int32(days), k.f.now().Add(time.Duration(days)*day)
+		ks.Window, ks.DeletionDate = 0, time.Time{}
+		switch s {
+		case types.KeyStateEnabled, types.KeyStateDisabled:
+			s = ks.wholeState(s)
+		case types.KeyStatePendingImport:
+			for i := range ks.Materials {
+				ks.Materials[i].drop()
+			}
 		}
+		ks.become(s)
 	})
+}
+
+// ScheduleDeletion starts the waiting period; KMS has 7 to 30 days, a test any.
+// That of a multi-Region primary begins when its last replica is gone.
+func (k *Key) ScheduleDeletion(days int) {
+	k.f.helper()
+	k.edit("ScheduleDeletion", func(ks *keyState) { k.f.st.schedule(ks, int32(days), k.f.now()) })
 }
 
 // Delete destroys the key as if its waiting period had passed. What it sealed
@@ -193,13 +220,22 @@ func (k *Key) Delete() {
 // Rotate gives the key new material. Older ciphertexts still open.
 func (k *Key) Rotate() {
 	k.f.helper()
-	k.edit("Rotate", func(ks *keyState) { ks.rotate(k.f.now()) })
+	k.edit("Rotate", func(ks *keyState) {
+		ks.rotate(k.f.now(), types.RotationTypeOnDemand)
+		k.f.st.share(ks)
+	})
 }
 
 // MaterialID is the id of the material that encrypts now.
+//
+// It is empty for a key into which none was imported yet.
 func (k *Key) MaterialID() (id string) {
 	k.f.helper()
-	k.view("MaterialID", func(ks *keyState) { id = ks.current().ID })
+	k.view("MaterialID", func(ks *keyState) {
+		if m := ks.current(); m != nil {
+			id = m.ID
+		}
+	})
 	return id
 }
 

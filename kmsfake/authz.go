@@ -16,7 +16,7 @@ type question struct {
 	ec      map[string]string
 	alg     string // EncryptionAlgorithm, of the operations that have one
 	seconds int64  // since the epoch
-	extra   map[string]string
+	extra   map[string][]string
 	alias   string // how the key was named, if by alias
 
 	creating *grantState            // of CreateGrant: the grant that it would make
@@ -225,7 +225,7 @@ func (q *question) value(key string) []string {
 		return q.contextValue(name)
 	}
 	if v, ok := q.extra[key]; ok {
-		return []string{v}
+		return v
 	}
 	one := func(s string) []string {
 		if s == "" {
@@ -260,19 +260,14 @@ func (q *question) value(key string) []string {
 	if q.key == nil {
 		return nil
 	}
+	if name, ok := strings.CutPrefix(key, "aws:resourcetag/"); ok {
+		return q.key.tagValue(name)
+	}
 	switch key {
-	case "kms:keyorigin":
-		return one("AWS_KMS")
-	case "kms:keyspec":
-		return one("SYMMETRIC_DEFAULT")
-	case "kms:keyusage":
-		return one("ENCRYPT_DECRYPT")
-	case "kms:multiregion":
-		return one("false")
 	case "aws:resourceaccount":
 		return one(q.key.Account)
 	}
-	return nil
+	return q.key.attributes()[key]
 }
 
 // contextValue finds a context pair by a name without case, as conditions do.

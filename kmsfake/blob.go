@@ -18,9 +18,12 @@ import (
 //	"KF" 2 | version 1 | account 12 | len(region) 1 | region | key id 16
 //	| material id 32 | salt 32 | header tag 16 | nonce 12 | ciphertext | tag 16
 //
+// A multi-Region key, whose blobs open in every Region that has a member of it,
+// leaves the region empty; its key id is then an mrk- one.
+//
 // Everything before the nonce is the header. It is additional data of the
 // AES-256-GCM that follows, together with the encryption context, so a blob is
-// bound to its key's ARN and its key material. The header tag is a MAC under a
+// bound to its key's ARN (or its multi-Region id) and its key material. The header tag is a MAC under a
 // secret of this KMS: a header that was tampered with, or that another KMS made,
 // is refused before any key is looked up, so that flipping a bit of the key id
 // is InvalidCiphertext like any other flip and no way to ask which keys exist.
@@ -36,13 +39,22 @@ const (
 
 // blobHeader is what a blob says about itself.
 type blobHeader struct {
-	account, region, keyID string
+	account, region, keyID string // region "": of a multi-Region key
 	material               string // hex, as KeyMaterialId
 	raw                    []byte // through the header tag
 	sealed                 []byte // nonce, ciphertext, tag
 }
 
-func (h *blobHeader) arn() string { return keyARN(h.region, h.account, h.keyID) }
+// arnIn is the ARN that the blob's key has in a Region, if it can be there at all.
+func (h *blobHeader) arnIn(region string) (arn string, ok bool) {
+	return keyARN(region, h.account, h.keyID), h.region == "" || h.region == region
+}
+
+// names reports whether a blob is of a key.
+func (h *blobHeader) names(k *keyState) bool {
+	arn, ok := h.arnIn(k.Region)
+	return ok && arn == k.ARN()
+}
 
 var errBlob = errors.New("not a blob of this KMS")
 
@@ -51,10 +63,13 @@ func seal(secret []byte, k *keyState, m *material, plaintext []byte, ec map[stri
 	b := make([]byte, 0, 160+len(plaintext))
 	b = append(b, blobMagic...)
 	b = append(b, k.Account...)
-	b = append(b, byte(len(k.Region)))
-	b = append(b, k.Region...)
-	id, _ := hex.DecodeString(strings.ReplaceAll(k.ID, "-", ""))
-	b = append(b, id...)
+	region := k.Region
+	if k.Primary != "" {
+		region = ""
+	}
+	b = append(b, byte(len(region)))
+	b = append(b, region...)
+	b = append(b, rawKeyID(k.ID)...)
 	mid, _ := hex.DecodeString(m.ID)
 	b = append(b, mid...)
 	var salt [blobSalt]byte
@@ -79,10 +94,14 @@ func parseBlob(secret, blob []byte) (*blobHeader, error) {
 		return nil, errBlob
 	}
 	at := fixed + region
+	id := formatUUID([16]byte(blob[at : at+blobKeyID]))
+	if region == 0 {
+		id = "mrk-" + strings.ReplaceAll(id, "-", "")
+	}
 	return &blobHeader{
 		account:  string(blob[len(blobMagic) : fixed-1]),
 		region:   string(blob[fixed:at]),
-		keyID:    formatUUID([16]byte(blob[at : at+blobKeyID])),
+		keyID:    id,
 		material: hex.EncodeToString(blob[at+blobKeyID : at+blobKeyID+sha256.Size]),
 		raw:      blob[:end+blobTag],
 		sealed:   blob[end+blobTag:],

@@ -129,6 +129,8 @@ var required = map[string][]string{
 	"GenerateDataKeyWithoutPlaintext": {"KeyId"}, "GetKeyPolicy": {"KeyId"}, "GetKeyRotationStatus": {"KeyId"},
 	"ListKeyPolicies": {"KeyId"}, "PutKeyPolicy": {"KeyId", "Policy"}, "ReEncrypt": {"DestinationKeyId"},
 	"ScheduleKeyDeletion": {"KeyId"}, "UpdateAlias": {"AliasName", "TargetKeyId"},
+	"GetKeyLastUsage": {"KeyId"}, "ListKeyRotations": {"KeyId"}, "ListResourceTags": {"KeyId"}, "RotateKeyOnDemand": {"KeyId"},
+	"TagResource": {"KeyId", "Tags"}, "UntagResource": {"KeyId", "TagKeys"}, "UpdateKeyDescription": {"KeyId", "Description"},
 }
 
 func missing(name string, in any) error {

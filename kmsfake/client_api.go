@@ -23,19 +23,27 @@ type API interface {
 	Encrypt(context.Context, *kms.EncryptInput, ...func(*kms.Options)) (*kms.EncryptOutput, error)
 	GenerateDataKey(context.Context, *kms.GenerateDataKeyInput, ...func(*kms.Options)) (*kms.GenerateDataKeyOutput, error)
 	GenerateDataKeyWithoutPlaintext(context.Context, *kms.GenerateDataKeyWithoutPlaintextInput, ...func(*kms.Options)) (*kms.GenerateDataKeyWithoutPlaintextOutput, error)
+	GenerateRandom(context.Context, *kms.GenerateRandomInput, ...func(*kms.Options)) (*kms.GenerateRandomOutput, error)
+	GetKeyLastUsage(context.Context, *kms.GetKeyLastUsageInput, ...func(*kms.Options)) (*kms.GetKeyLastUsageOutput, error)
 	GetKeyPolicy(context.Context, *kms.GetKeyPolicyInput, ...func(*kms.Options)) (*kms.GetKeyPolicyOutput, error)
 	GetKeyRotationStatus(context.Context, *kms.GetKeyRotationStatusInput, ...func(*kms.Options)) (*kms.GetKeyRotationStatusOutput, error)
 	ListAliases(context.Context, *kms.ListAliasesInput, ...func(*kms.Options)) (*kms.ListAliasesOutput, error)
 	ListGrants(context.Context, *kms.ListGrantsInput, ...func(*kms.Options)) (*kms.ListGrantsOutput, error)
 	ListKeyPolicies(context.Context, *kms.ListKeyPoliciesInput, ...func(*kms.Options)) (*kms.ListKeyPoliciesOutput, error)
+	ListKeyRotations(context.Context, *kms.ListKeyRotationsInput, ...func(*kms.Options)) (*kms.ListKeyRotationsOutput, error)
 	ListKeys(context.Context, *kms.ListKeysInput, ...func(*kms.Options)) (*kms.ListKeysOutput, error)
+	ListResourceTags(context.Context, *kms.ListResourceTagsInput, ...func(*kms.Options)) (*kms.ListResourceTagsOutput, error)
 	ListRetirableGrants(context.Context, *kms.ListRetirableGrantsInput, ...func(*kms.Options)) (*kms.ListRetirableGrantsOutput, error)
 	PutKeyPolicy(context.Context, *kms.PutKeyPolicyInput, ...func(*kms.Options)) (*kms.PutKeyPolicyOutput, error)
 	ReEncrypt(context.Context, *kms.ReEncryptInput, ...func(*kms.Options)) (*kms.ReEncryptOutput, error)
 	RetireGrant(context.Context, *kms.RetireGrantInput, ...func(*kms.Options)) (*kms.RetireGrantOutput, error)
 	RevokeGrant(context.Context, *kms.RevokeGrantInput, ...func(*kms.Options)) (*kms.RevokeGrantOutput, error)
+	RotateKeyOnDemand(context.Context, *kms.RotateKeyOnDemandInput, ...func(*kms.Options)) (*kms.RotateKeyOnDemandOutput, error)
 	ScheduleKeyDeletion(context.Context, *kms.ScheduleKeyDeletionInput, ...func(*kms.Options)) (*kms.ScheduleKeyDeletionOutput, error)
+	TagResource(context.Context, *kms.TagResourceInput, ...func(*kms.Options)) (*kms.TagResourceOutput, error)
+	UntagResource(context.Context, *kms.UntagResourceInput, ...func(*kms.Options)) (*kms.UntagResourceOutput, error)
 	UpdateAlias(context.Context, *kms.UpdateAliasInput, ...func(*kms.Options)) (*kms.UpdateAliasOutput, error)
+	UpdateKeyDescription(context.Context, *kms.UpdateKeyDescriptionInput, ...func(*kms.Options)) (*kms.UpdateKeyDescriptionOutput, error)
 }
 
 var (
@@ -113,6 +121,16 @@ func (c *Client) GenerateDataKeyWithoutPlaintext(ctx context.Context, in *kms.Ge
 	return invoke[kms.GenerateDataKeyWithoutPlaintextInput, kms.GenerateDataKeyWithoutPlaintextOutput](ctx, c, "GenerateDataKeyWithoutPlaintext", in, optFns)
 }
 
+// GenerateRandom is (*kms.Client).GenerateRandom.
+func (c *Client) GenerateRandom(ctx context.Context, in *kms.GenerateRandomInput, optFns ...func(*kms.Options)) (*kms.GenerateRandomOutput, error) {
+	return invoke[kms.GenerateRandomInput, kms.GenerateRandomOutput](ctx, c, "GenerateRandom", in, optFns)
+}
+
+// GetKeyLastUsage is (*kms.Client).GetKeyLastUsage.
+func (c *Client) GetKeyLastUsage(ctx context.Context, in *kms.GetKeyLastUsageInput, optFns ...func(*kms.Options)) (*kms.GetKeyLastUsageOutput, error) {
+	return invoke[kms.GetKeyLastUsageInput, kms.GetKeyLastUsageOutput](ctx, c, "GetKeyLastUsage", in, optFns)
+}
+
 // GetKeyPolicy is (*kms.Client).GetKeyPolicy.
 func (c *Client) GetKeyPolicy(ctx context.Context, in *kms.GetKeyPolicyInput, optFns ...func(*kms.Options)) (*kms.GetKeyPolicyOutput, error) {
 	return invoke[kms.GetKeyPolicyInput, kms.GetKeyPolicyOutput](ctx, c, "GetKeyPolicy", in, optFns)
@@ -138,9 +156,19 @@ func (c *Client) ListKeyPolicies(ctx context.Context, in *kms.ListKeyPoliciesInp
 	return invoke[kms.ListKeyPoliciesInput, kms.ListKeyPoliciesOutput](ctx, c, "ListKeyPolicies", in, optFns)
 }
 
+// ListKeyRotations is (*kms.Client).ListKeyRotations.
+func (c *Client) ListKeyRotations(ctx context.Context, in *kms.ListKeyRotationsInput, optFns ...func(*kms.Options)) (*kms.ListKeyRotationsOutput, error) {
+	return invoke[kms.ListKeyRotationsInput, kms.ListKeyRotationsOutput](ctx, c, "ListKeyRotations", in, optFns)
+}
+
 // ListKeys is (*kms.Client).ListKeys.
 func (c *Client) ListKeys(ctx context.Context, in *kms.ListKeysInput, optFns ...func(*kms.Options)) (*kms.ListKeysOutput, error) {
 	return invoke[kms.ListKeysInput, kms.ListKeysOutput](ctx, c, "ListKeys", in, optFns)
+}
+
+// ListResourceTags is (*kms.Client).ListResourceTags.
+func (c *Client) ListResourceTags(ctx context.Context, in *kms.ListResourceTagsInput, optFns ...func(*kms.Options)) (*kms.ListResourceTagsOutput, error) {
+	return invoke[kms.ListResourceTagsInput, kms.ListResourceTagsOutput](ctx, c, "ListResourceTags", in, optFns)
 }
 
 // ListRetirableGrants is (*kms.Client).ListRetirableGrants.
@@ -168,12 +196,32 @@ func (c *Client) RevokeGrant(ctx context.Context, in *kms.RevokeGrantInput, optF
 	return invoke[kms.RevokeGrantInput, kms.RevokeGrantOutput](ctx, c, "RevokeGrant", in, optFns)
 }
 
+// RotateKeyOnDemand is (*kms.Client).RotateKeyOnDemand.
+func (c *Client) RotateKeyOnDemand(ctx context.Context, in *kms.RotateKeyOnDemandInput, optFns ...func(*kms.Options)) (*kms.RotateKeyOnDemandOutput, error) {
+	return invoke[kms.RotateKeyOnDemandInput, kms.RotateKeyOnDemandOutput](ctx, c, "RotateKeyOnDemand", in, optFns)
+}
+
 // ScheduleKeyDeletion is (*kms.Client).ScheduleKeyDeletion.
 func (c *Client) ScheduleKeyDeletion(ctx context.Context, in *kms.ScheduleKeyDeletionInput, optFns ...func(*kms.Options)) (*kms.ScheduleKeyDeletionOutput, error) {
 	return invoke[kms.ScheduleKeyDeletionInput, kms.ScheduleKeyDeletionOutput](ctx, c, "ScheduleKeyDeletion", in, optFns)
 }
 
+// TagResource is (*kms.Client).TagResource.
+func (c *Client) TagResource(ctx context.Context, in *kms.TagResourceInput, optFns ...func(*kms.Options)) (*kms.TagResourceOutput, error) {
+	return invoke[kms.TagResourceInput, kms.TagResourceOutput](ctx, c, "TagResource", in, optFns)
+}
+
+// UntagResource is (*kms.Client).UntagResource.
+func (c *Client) UntagResource(ctx context.Context, in *kms.UntagResourceInput, optFns ...func(*kms.Options)) (*kms.UntagResourceOutput, error) {
+	return invoke[kms.UntagResourceInput, kms.UntagResourceOutput](ctx, c, "UntagResource", in, optFns)
+}
+
 // UpdateAlias is (*kms.Client).UpdateAlias.
 func (c *Client) UpdateAlias(ctx context.Context, in *kms.UpdateAliasInput, optFns ...func(*kms.Options)) (*kms.UpdateAliasOutput, error) {
 	return invoke[kms.UpdateAliasInput, kms.UpdateAliasOutput](ctx, c, "UpdateAlias", in, optFns)
+}
+
+// UpdateKeyDescription is (*kms.Client).UpdateKeyDescription.
+func (c *Client) UpdateKeyDescription(ctx context.Context, in *kms.UpdateKeyDescriptionInput, optFns ...func(*kms.Options)) (*kms.UpdateKeyDescriptionOutput, error) {
+	return invoke[kms.UpdateKeyDescriptionInput, kms.UpdateKeyDescriptionOutput](ctx, c, "UpdateKeyDescription", in, optFns)
 }

@@ -1,7 +1,6 @@
 package kmsfake
 
 import (
-	"crypto/rand"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -22,10 +21,19 @@ func algorithm(a types.EncryptionAlgorithmSpec) types.EncryptionAlgorithmSpec {
 	return a
 }
 
-// symmetricOnly refuses the algorithms of asymmetric keys, of which there are none.
-func symmetricOnly(a types.EncryptionAlgorithmSpec) error {
-	if algorithm(a) != symmetric {
-		return fail("InvalidKeyUsageException", "Algorithm %s is incompatible with key spec SYMMETRIC_DEFAULT.", a)
+// encrypts refuses a key that is not for encryption, or not with this algorithm.
+func (r *request) encrypts(k *keyState, a types.EncryptionAlgorithmSpec, ec map[string]string) error {
+	if err := r.usedFor(k, usageEncrypt); err != nil {
+		return err
+	}
+	a = algorithm(a)
+	switch {
+	case !slices.Contains(k.encryptionAlgorithms(), a):
+		return fail("InvalidKeyUsageException", "Algorithm %s is incompatible with key spec %s.", a, k.Spec)
+	case len(ec) > 0 && !k.symmetric():
+		return validation("An encryption context is valid only with a symmetric encryption KMS key.")
+	case a == types.EncryptionAlgorithmSpecRsaesOaepSha1:
+		return noSHA1(string(a))
 	}
 	return nil
 }
@@ -38,8 +46,25 @@ func dryRun(asked *bool) error {
 	return nil
 }
 
+// seal encrypts under the current material of a symmetric key.
 func (r *request) seal(k *keyState, plaintext []byte, ec map[string]string) []byte {
 	return seal(r.st.Secret, k, k.current(), plaintext, ec)
+}
+
+// sealWith encrypts under a key of any kind.
+func (r *request) sealWith(k *keyState, a types.EncryptionAlgorithmSpec, plaintext []byte, ec map[string]string) ([]byte, error) {
+	if k.symmetric() {
+		return r.seal(k, plaintext, ec), nil
+	}
+	return k.sealOAEP(a, plaintext)
+}
+
+// materialOf is KeyMaterialId, which only symmetric keys have.
+func materialOf(k *keyState) *string {
+	if !k.symmetric() {
+		return nil
+	}
+	return aws.String(k.current().ID)
 }
 
 func (r *request) encrypt(in *kms.EncryptInput) (*kms.EncryptOutput, error) {
@@ -57,12 +82,17 @@ func (r *request) encrypt(in *kms.EncryptInput) (*kms.EncryptOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := firstOf(r.usable(k), symmetricOnly(in.EncryptionAlgorithm), dryRun(in.DryRun)); err != nil {
+	if err := firstOf(r.usable(k), r.encrypts(k, in.EncryptionAlgorithm, in.EncryptionContext), dryRun(in.DryRun)); err != nil {
 		return nil, err
 	}
+	blob, err := r.sealWith(k, in.EncryptionAlgorithm, in.Plaintext, in.EncryptionContext)
+	if err != nil {
+		return nil, err
+	}
+	r.used(k)
 	return &kms.EncryptOutput{
-		CiphertextBlob:      r.seal(k, in.Plaintext, in.EncryptionContext),
-		EncryptionAlgorithm: symmetric,
+		CiphertextBlob:      blob,
+		EncryptionAlgorithm: algorithm(in.EncryptionAlgorithm),
 		KeyId:               aws.String(k.ARN()),
 	}, nil
 }
@@ -86,7 +116,7 @@ func (r *request) decrypt(in *kms.DecryptInput) (*kms.DecryptOutput, error) {
 	if err := r.findSource(&src); err != nil {
 		return nil, err
 	}
-	if err := firstOf(r.usable(src.key), symmetricOnly(in.EncryptionAlgorithm)); err != nil {
+	if err := firstOf(r.usable(src.key), r.encrypts(src.key, in.EncryptionAlgorithm, in.EncryptionContext)); err != nil {
 		return nil, err
 	}
 	if permissionsOnly {
@@ -99,10 +129,11 @@ func (r *request) decrypt(in *kms.DecryptInput) (*kms.DecryptOutput, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.used(src.key)
 	return &kms.DecryptOutput{
-		EncryptionAlgorithm: symmetric,
+		EncryptionAlgorithm: algorithm(in.EncryptionAlgorithm),
 		KeyId:               aws.String(src.key.ARN()),
-		KeyMaterialId:       aws.String(material),
+		KeyMaterialId:       material,
 		Plaintext:           plaintext,
 	}, nil
 }
@@ -136,7 +167,7 @@ func (r *request) reEncrypt(in *kms.ReEncryptInput) (*kms.ReEncryptOutput, error
 	to, err := r.authorized(aim{
 		action: "kms:ReEncryptTo", id: *in.DestinationKeyId, ec: in.DestinationEncryptionContext,
 		alg:   string(algorithm(in.DestinationEncryptionAlgorithm)),
-		extra: map[string]string{"kms:reencryptonsamekey": r.sameKey(src.key, *in.DestinationKeyId)},
+		extra: map[string][]string{"kms:reencryptonsamekey": {r.sameKey(src.key, *in.DestinationKeyId)}},
 	})
 	r.call.KeyARN = from
 	if err != nil {
@@ -144,7 +175,8 @@ func (r *request) reEncrypt(in *kms.ReEncryptInput) (*kms.ReEncryptOutput, error
 	}
 	r.call.DestinationKeyARN = to.ARN()
 	err = firstOf(r.usable(src.key), r.usable(to),
-		symmetricOnly(in.SourceEncryptionAlgorithm), symmetricOnly(in.DestinationEncryptionAlgorithm))
+		r.encrypts(src.key, in.SourceEncryptionAlgorithm, in.SourceEncryptionContext),
+		r.encrypts(to, in.DestinationEncryptionAlgorithm, in.DestinationEncryptionContext))
 	if err != nil {
 		return nil, err
 	}
@@ -162,14 +194,20 @@ func (r *request) reEncrypt(in *kms.ReEncryptInput) (*kms.ReEncryptOutput, error
 	if len(plaintext) > maxPlaintext {
 		return nil, errInvalidCiphertext
 	}
+	blob, err := r.sealWith(to, in.DestinationEncryptionAlgorithm, plaintext, in.DestinationEncryptionContext)
+	if err != nil {
+		return nil, err
+	}
+	r.used(src.key)
+	r.used(to)
 	return &kms.ReEncryptOutput{
-		CiphertextBlob:                 r.seal(to, plaintext, in.DestinationEncryptionContext),
-		SourceEncryptionAlgorithm:      symmetric,
-		DestinationEncryptionAlgorithm: symmetric,
+		CiphertextBlob:                 blob,
+		SourceEncryptionAlgorithm:      algorithm(in.SourceEncryptionAlgorithm),
+		DestinationEncryptionAlgorithm: algorithm(in.DestinationEncryptionAlgorithm),
 		SourceKeyId:                    aws.String(src.key.ARN()),
 		KeyId:                          aws.String(to.ARN()),
-		SourceKeyMaterialId:            aws.String(material),
-		DestinationKeyMaterialId:       aws.String(to.current().ID),
+		SourceKeyMaterialId:            material,
+		DestinationKeyMaterialId:       materialOf(to),
 	}, nil
 }
 
@@ -184,7 +222,7 @@ func (r *request) generateDataKey(in *kms.GenerateDataKeyInput) (*kms.GenerateDa
 	return &kms.GenerateDataKeyOutput{
 		CiphertextBlob: r.seal(k, plaintext, in.EncryptionContext),
 		KeyId:          aws.String(k.ARN()),
-		KeyMaterialId:  aws.String(k.current().ID),
+		KeyMaterialId:  materialOf(k),
 		Plaintext:      plaintext,
 	}, nil
 }
@@ -203,7 +241,7 @@ func (r *request) generateDataKeyWithoutPlaintext(
 	return &kms.GenerateDataKeyWithoutPlaintextOutput{
 		CiphertextBlob: r.seal(k, plaintext, in.EncryptionContext),
 		KeyId:          aws.String(k.ARN()),
-		KeyMaterialId:  aws.String(k.current().ID),
+		KeyMaterialId:  materialOf(k),
 	}, nil
 }
 
@@ -223,9 +261,10 @@ func (r *request) dataKey(action string, in *kms.GenerateDataKeyInput) (*keyStat
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := firstOf(r.usable(k), dryRun(in.DryRun)); err != nil {
+	if err := firstOf(r.usable(k), r.wrapsDataKeys(k), dryRun(in.DryRun)); err != nil {
 		return nil, nil, err
 	}
+	r.used(k)
 	n := aws.ToInt32(in.NumberOfBytes)
 	switch in.KeySpec {
 	case types.DataKeySpecAes256:
@@ -233,9 +272,15 @@ func (r *request) dataKey(action string, in *kms.GenerateDataKeyInput) (*keyStat
 	case types.DataKeySpecAes128:
 		n = 16
 	}
-	plaintext := make([]byte, n)
-	rand.Read(plaintext)
-	return k, plaintext, nil
+	return k, randomMaterial(int(n)), nil
+}
+
+// wrapsDataKeys refuses keys that cannot wrap a data key: all but symmetric ones.
+func (r *request) wrapsDataKeys(k *keyState) error {
+	if err := r.usedFor(k, usageEncrypt); err != nil || k.symmetric() {
+		return err
+	}
+	return fail("InvalidKeyUsageException", "You cannot generate a data key with an asymmetric KMS key: %s", k.ARN())
 }
 
 // ignoresCiphertext is the dry run that asks about permissions only.

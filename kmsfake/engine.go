@@ -2,6 +2,7 @@ package kmsfake
 
 import (
 	"context"
+	"crypto/rsa"
 	"errors"
 	"maps"
 	"reflect"
@@ -13,6 +14,8 @@ type caller struct {
 	who         *principal
 	region      string
 	accessKeyID string // "" in process
+
+	fresh *rsa.PrivateKey // made for this call, see operation.prepare
 }
 
 // request is one call while it is decided; it lives under the engine's lock.
@@ -34,6 +37,10 @@ type operation struct {
 	run   func(r *request, in any) (any, error)
 
 	tokens func(in any) []string // GrantTokens of the input, if it has them
+
+	// prepare, which may be nil, names the spec of an RSA key that the operation is
+	// going to need; it is made before the engine is locked.
+	prepare func(in any) (rsaSpec string)
 }
 
 func define[In, Out any](name string, run func(*request, *In) (*Out, error)) *operation {
@@ -79,6 +86,9 @@ func (f *KMS) do(ctx context.Context, c caller, op *operation, in any) (out any,
 	// network: an answer can be overtaken by the revocation that follows it.
 	if err := wait(ctx, delay/2); err != nil {
 		return nil, "", err
+	}
+	if op.prepare != nil {
+		c.fresh = freshRSA(op.prepare(in))
 	}
 	requestID = newUUID()
 	out, err = f.decide(c, op, in, requestID)

@@ -203,10 +203,10 @@ func (g *grantState) suits(k *keyState) error {
 	for _, op := range g.Operations {
 		if !slices.Contains(allowed, op) {
 			return validation("Operation %s is not valid for a grant on a key whose KeyUsage is %s and whose KeySpec is %s.",
-				op, k.metadata().KeyUsage, k.metadata().KeySpec)
+				op, k.Usage, k.Spec)
 		}
 	}
-	if k.metadata().KeySpec != types.KeySpecSymmetricDefault && (g.Constraints.Equals != nil || g.Constraints.Subset != nil) {
+	if !k.symmetric() && (g.Constraints.Equals != nil || g.Constraints.Subset != nil) {
 		return validation("Encryption context constraints are valid for symmetric encryption keys only.")
 	}
 	return nil
@@ -214,11 +214,10 @@ func (g *grantState) suits(k *keyState) error {
 
 // grantOperations are the operations that a grant on a key may have.
 func grantOperations(k *keyState) []types.GrantOperation {
-	m := k.metadata()
 	ops := []types.GrantOperation{types.GrantOperationDescribeKey, types.GrantOperationCreateGrant, types.GrantOperationRetireGrant}
 	more := func(names ...types.GrantOperation) { ops = append(ops, names...) }
-	symmetric := m.KeySpec == types.KeySpecSymmetricDefault
-	switch m.KeyUsage {
+	symmetric := k.symmetric()
+	switch k.Usage {
 	case types.KeyUsageTypeEncryptDecrypt:
 		more("Encrypt", "Decrypt", "ReEncryptFrom", "ReEncryptTo")
 		if symmetric {

@@ -1,6 +1,7 @@
 package kmsfake
 
 import (
+	"crypto"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -34,7 +35,8 @@ type accessKey struct {
 	Secret    string // "" if signatures are not verified
 }
 
-// keyState is one customer managed key in one Region.
+// keyState is one customer managed key in one Region: a single-Region key, or
+// one member of a multi-Region key.
 type keyState struct {
 	ID, Account, Region string
 	Description         string
@@ -48,15 +50,35 @@ type keyState struct {
 	Tags                []tag
 	Grants              []*grantState // in the order of their creation
 
+	// Files of the first version have none of these; complete fills them in.
+	Spec     types.KeySpec
+	Usage    types.KeyUsageType
+	Origin   types.OriginType
+	OnDemand int            // rotations on demand so far
+	Primary  string         // Region of the primary; "" is a single-Region key
+	Regions  []string       // of the primary and its replicas, sorted
+	Settles  time.Time      // when Creating or Updating ends; zero: never by itself
+	Then     types.KeyState // what comes then
+	LastUse  lastUse
+
 	policy    *policy
 	byGrantee map[string][]*grantState // by principal.identity; nil until needed
 }
 
-// material is one generation of key material; the last one encrypts.
+// material is one generation of key material. Of those that are not pending the
+// last one encrypts. What it is depends on the spec: 32 bytes of AES key, an HMAC
+// key, a PKCS #8 private key.
 type material struct {
 	ID      string // 64 hex digits
-	Key     []byte
+	Key     []byte // nil: imported material that expired or was deleted, and may come back
 	Created time.Time
+
+	Rotated     types.RotationType // how it came; "" for the first
+	Pending     bool               // imported, for the next rotation on demand
+	Description string             // these four only if imported
+	Expires     time.Time          // zero: never
+
+	private crypto.Signer // the parsed private key, once it was needed
 }
 
 type rotation struct {
@@ -90,28 +112,77 @@ func aliasARN(region, account, name string) string {
 // ARN is the key's.
 func (k *keyState) ARN() string { return keyARN(k.Region, k.Account, k.ID) }
 
-// newKey makes an enabled key and puts it into the state.
-func (st *state) newKey(account, region, document string, p *policy, now time.Time) *keyState {
-	k := &keyState{
-		ID: newUUID(), Account: account, Region: region, Created: now,
-		State: types.KeyStateEnabled, Policy: document, policy: p,
+// put adds a key to the state. Keys begin enabled, or waiting for an import.
+func (st *state) put(k *keyState) {
+	k.complete()
+	if k.State == "" {
+		k.State = k.wholeState(types.KeyStateEnabled)
 	}
-	k.rotate(now)
 	st.Keys[k.ARN()] = k
-	return k
 }
+
+// complete gives a key what files of the first version do not say about it.
+func (k *keyState) complete() {
+	if k.Spec == "" {
+		k.Spec = types.KeySpecSymmetricDefault
+	}
+	if k.Usage == "" {
+		k.Usage = types.KeyUsageTypeEncryptDecrypt
+	}
+	if k.Origin == "" {
+		k.Origin = types.OriginTypeAwsKms
+	}
+}
+
+func (k *keyState) symmetric() bool { return k.Spec == types.KeySpecSymmetricDefault }
+func (k *keyState) imported() bool  { return k.Origin == types.OriginTypeExternal }
 
 // rotate adds new material. What the older ones sealed still opens: KMS keeps
 // every generation until the key itself is deleted.
-func (k *keyState) rotate(now time.Time) {
-	raw := make([]byte, materialLen)
-	rand.Read(raw)
-	mac := hmac.New(sha256.New, raw)
-	mac.Write([]byte(k.ARN()))
-	k.Materials = append(k.Materials, material{ID: hex.EncodeToString(mac.Sum(nil)), Key: raw, Created: now})
+func (k *keyState) rotate(now time.Time, how types.RotationType) {
+	k.add(randomMaterial(materialLen), now, how)
 }
 
-func (k *keyState) current() *material { return &k.Materials[len(k.Materials)-1] }
+func (k *keyState) add(raw []byte, now time.Time, how types.RotationType) {
+	k.Materials = append(k.Materials, material{ID: k.materialID(raw), Key: raw, Created: now, Rotated: how})
+}
+
+func randomMaterial(n int) []byte {
+	raw := make([]byte, n)
+	rand.Read(raw)
+	return raw
+}
+
+// materialID is the same for the same bytes in the same key, which is how the
+// reimport of other material is noticed, and another one in any other key.
+func (k *keyState) materialID(raw []byte) string {
+	mac := hmac.New(sha256.New, pad(raw))
+	if k.Primary != "" { // one id in all Regions of the key
+		mac.Write([]byte(k.Account + ":" + k.ID))
+	} else {
+		mac.Write([]byte(k.ARN()))
+	}
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// pad makes any bytes an HMAC key that FIPS mode accepts (112 bits or more).
+func pad(raw []byte) []byte {
+	if len(raw) < materialLen {
+		sum := sha256.Sum256(raw)
+		return sum[:]
+	}
+	return raw
+}
+
+// current is the material that encrypts. It is nil if none was ever imported.
+func (k *keyState) current() *material {
+	for i := len(k.Materials) - 1; i >= 0; i-- {
+		if !k.Materials[i].Pending {
+			return &k.Materials[i]
+		}
+	}
+	return nil
+}
 
 func (k *keyState) material(id string) *material {
 	for i := range k.Materials {
@@ -122,34 +193,28 @@ func (k *keyState) material(id string) *material {
 	return nil
 }
 
-// advance brings a key to the present: it reports false if its deletion window
-// has passed, and makes the automatic rotations that are due. There is no
-// background goroutine; time passes when somebody looks.
-func (k *keyState) advance(now time.Time) (alive, changed bool) {
-	if k.State == types.KeyStatePendingDeletion && !now.Before(k.DeletionDate) {
-		return false, true
-	}
-	if k.Rotation.Enabled && k.State == types.KeyStateEnabled && !now.Before(k.Rotation.Next) {
-		// However long nobody looked, one new material serves as well as ten.
-		k.rotate(k.Rotation.Next)
-		period := time.Duration(k.Rotation.Days) * 24 * time.Hour
-		behind := now.Sub(k.Rotation.Next) / period
-		k.Rotation.Next = k.Rotation.Next.Add((behind + 1) * period)
-		return true, true
-	}
-	return true, false
-}
-
-// remove deletes a key as AWS does at the end of the window: the material is
-// gone, and so are the aliases.
-func (st *state) remove(k *keyState) {
+// whole reports whether all material is there: a key that lacks one of its
+// generations is unusable altogether, not only for what that one sealed.
+func (k *keyState) whole() bool {
 	for i := range k.Materials {
-		clear(k.Materials[i].Key)
-	}
-	delete(st.Keys, k.ARN())
-	for arn, a := range st.Aliases {
-		if a.Account == k.Account && a.Region == k.Region && a.Target == k.ID {
-			delete(st.Aliases, arn)
+		if m := &k.Materials[i]; !m.Pending && m.Key == nil {
+			return false
 		}
 	}
+	return len(k.Materials) > 0
+}
+
+// wholeState is s for a key with all of its material, else PendingImport.
+func (k *keyState) wholeState(s types.KeyState) types.KeyState {
+	if k.whole() {
+		return s
+	}
+	return types.KeyStatePendingImport
+}
+
+// sound reports whether a key that was read from a file can be worked with.
+func (k *keyState) sound() bool {
+	k.complete()
+	_, known := stateColumns[k.State]
+	return known && k.kind() != nil && (k.imported() || k.whole())
 }

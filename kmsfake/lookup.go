@@ -11,7 +11,7 @@ type aim struct {
 	id     string // key id, key ARN, alias name or alias ARN, as the caller wrote it
 	ec     map[string]string
 	alg    string
-	extra  map[string]string // more condition keys, lower case
+	extra  map[string][]string // more condition keys, lower case
 
 	creating *grantState // of CreateGrant: the grant that it would make
 }
@@ -57,8 +57,13 @@ func (r *request) question(action string) *question {
 }
 
 // own decides about a resource that has no key policy.
-func (r *request) own(action, resource string) error {
-	if v := r.st.decideOwn(r.question(action), resource, r.f.strict); v != allowed {
+func (r *request) own(action, resource string) error { return r.ownWith(action, resource, nil) }
+
+// ownWith is own for a call that carries condition keys, in lower case.
+func (r *request) ownWith(action, resource string, extra map[string][]string) error {
+	q := r.question(action)
+	q.extra = extra
+	if v := r.st.decideOwn(q, resource, r.f.strict); v != allowed {
 		return r.denied(action, "on resource: "+resource, v)
 	}
 	return nil
@@ -125,31 +130,17 @@ func (r *request) findAlias(arn string) (*keyState, string, error) {
 	return nil, "", fail("NotFoundException", "Alias %s is not found.", arn)
 }
 
-// live is the key as of now: a deletion window that has passed, or a rotation
-// that is due, takes effect when somebody looks.
 func (r *request) live(arn string) *keyState { return r.f.live(arn) }
-
-func (f *KMS) live(arn string) *keyState {
-	k := f.st.Keys[arn]
-	if k == nil {
-		return nil
-	}
-	alive, changed := k.advance(f.now())
-	f.dirty = f.dirty || changed
-	if !alive {
-		f.st.remove(k)
-		return nil
-	}
-	return k
-}
 
 // invalidArn are the operations whose model has InvalidArnException.
 var invalidArn = map[string]bool{
-	"DescribeKey": true, "EnableKey": true, "DisableKey": true,
-	"ScheduleKeyDeletion": true, "CancelKeyDeletion": true,
-	"GetKeyPolicy": true, "PutKeyPolicy": true, "ListKeyPolicies": true,
-	"EnableKeyRotation": true, "DisableKeyRotation": true, "GetKeyRotationStatus": true,
-	"ListAliases": true, "CreateGrant": true, "ListGrants": true, "ListRetirableGrants": true, "RevokeGrant": true, "RetireGrant": true,
+	"CancelKeyDeletion": true, "CreateGrant": true, "DeleteImportedKeyMaterial": true, "DescribeKey": true, "DisableKey": true,
+	"DisableKeyRotation": true, "EnableKey": true, "EnableKeyRotation": true, "GetKeyLastUsage": true, "GetKeyPolicy": true,
+	"GetKeyRotationStatus": true, "GetParametersForImport": true, "GetPublicKey": true, "ImportKeyMaterial": true,
+	"ListAliases": true, "ListGrants": true, "ListKeyPolicies": true, "ListKeyRotations": true, "ListResourceTags": true,
+	"ListRetirableGrants": true, "PutKeyPolicy": true, "ReplicateKey": true, "RetireGrant": true, "RevokeGrant": true,
+	"RotateKeyOnDemand": true, "ScheduleKeyDeletion": true, "TagResource": true, "UntagResource": true,
+	"UpdateKeyDescription": true, "UpdatePrimaryRegion": true,
 }
 
 func splitARN(arn string) (region, account, resource string, ok bool) {

@@ -303,17 +303,18 @@ func TestValidation(t *testing.T) {
 		{dec(kms.DecryptInput{DryRun: aws.Bool(true), DryRunModifiers: []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext}}), v, ""},
 		{create(kms.CreateKeyInput{KeySpec: "X"}), v, "enum value set"},
 		{create(kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048}), v, "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys."},
-		{create(kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeSignVerify}), "UnsupportedOperationException", ""},
+		{create(kms.CreateKeyInput{KeySpec: types.KeySpecRsa2048, KeyUsage: types.KeyUsageTypeKeyAgreement}), v, "KeyUsage KEY_AGREEMENT is not compatible with KeySpec RSA_2048"},
+		{create(kms.CreateKeyInput{KeySpec: types.KeySpecSm2, KeyUsage: types.KeyUsageTypeSignVerify}), "UnsupportedOperationException", "KeySpec SM2"},
 		{create(kms.CreateKeyInput{KeyUsage: types.KeyUsageTypeSignVerify}), v, "not compatible"},
-		{create(kms.CreateKeyInput{Origin: types.OriginTypeExternal}), "UnsupportedOperationException", ""},
-		{create(kms.CreateKeyInput{MultiRegion: aws.Bool(true)}), "UnsupportedOperationException", ""},
+		{create(kms.CreateKeyInput{Origin: types.OriginTypeAwsCloudhsm}), "UnsupportedOperationException", ""},
+		{create(kms.CreateKeyInput{XksKeyId: aws.String("x")}), "UnsupportedOperationException", ""},
 		{create(kms.CreateKeyInput{CustomKeyStoreId: aws.String("x")}), "UnsupportedOperationException", ""},
 		{create(kms.CreateKeyInput{Policy: aws.String("{")}), "MalformedPolicyDocumentException", ""},
 		{create(kms.CreateKeyInput{Policy: aws.String(defaultPolicy(DefaultRegion, vendor))}), "MalformedPolicyDocumentException", "The new key policy will not allow you to update the key policy in the future."},
 		{create(kms.CreateKeyInput{Policy: aws.String(defaultPolicy(DefaultRegion, vendor)), BypassPolicyLockoutSafetyCheck: true}), "", ""},
 		{create(kms.CreateKeyInput{Tags: []types.Tag{{TagKey: aws.String("aws:x"), TagValue: aws.String("")}}}), "TagException", ""},
-		{create(kms.CreateKeyInput{Tags: []types.Tag{{TagKey: aws.String("x")}, {TagKey: aws.String("x")}}}), "TagException", "Duplicate tag keys"},
-		{create(kms.CreateKeyInput{Tags: []types.Tag{{TagKey: aws.String(strings.Repeat("x", 129))}}}), v, ""},
+		{create(kms.CreateKeyInput{Tags: []types.Tag{{TagKey: aws.String("x"), TagValue: aws.String("")}, {TagKey: aws.String("x"), TagValue: aws.String("1")}}}), "TagException", "Duplicate tag keys"},
+		{create(kms.CreateKeyInput{Tags: []types.Tag{{TagKey: aws.String(strings.Repeat("x", 129)), TagValue: aws.String("")}}}), v, "at 'tags.1.member.tagKey' failed to satisfy constraint: Member must have length less than or equal to 128"},
 	} {
 		if code(tc.err) != tc.code || tc.code != "" && !strings.Contains(tc.err.Error(), tc.says) {
 			t.Errorf("case %d: %v, want %s %q", i, tc.err, tc.code, tc.says)

@@ -49,7 +49,7 @@ func decodeState(data []byte) (*state, error) {
 		return nil, errors.New("damaged")
 	}
 	for arn, k := range st.Keys {
-		if k == nil || k.ARN() != arn || len(k.Materials) == 0 {
+		if k == nil || k.ARN() != arn || !k.sound() {
 			return nil, fmt.Errorf("key %s is damaged", arn)
 		}
 		var err error

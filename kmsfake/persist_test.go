@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -232,5 +233,65 @@ func TestFailedSaveIsUndone(t *testing.T) {
 	}
 	if _, err := os.Stat(moved); !errors.Is(err, fs.ErrNotExist) || strings.HasSuffix(dir, ".away") {
 		t.Error(err)
+	}
+}
+
+// A file of the first version, which knew one kind of key and no usage, opens
+// with all that was in it. Its ciphertexts were made by that version, too.
+func TestFileOfTheFirstVersion(t *testing.T) {
+	old, err := os.ReadFile("testdata/state_v1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "kms.json")
+	if err := os.WriteFile(file, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2025, 1, 2, 0, 0, 0, 0, time.UTC)
+	fake := New(&Options{TB: t, File: file, Now: func() time.Time { return now }})
+	defer fake.Close()
+	ctx, c := context.Background(), fake.Client(customer)
+	data, err := os.ReadFile("testdata/state_v1_blobs.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs := make(map[string][]byte)
+	if err := json.Unmarshal(data, &blobs); err != nil || len(blobs) != 2 {
+		t.Fatal(len(blobs), err)
+	}
+	for plaintext, blob := range blobs {
+		for _, who := range []string{customer, appRole} {
+			out, err := fake.Client(who).Decrypt(ctx, &kms.DecryptInput{KeyId: aws.String("alias/old"), CiphertextBlob: blob,
+				EncryptionContext: map[string]string{"tenant": "t1"}})
+			if err != nil || string(out.Plaintext) != plaintext {
+				t.Errorf("%s, %s: %v", who, plaintext, err)
+			}
+		}
+	}
+	out, err := c.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String("alias/old")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	md := out.KeyMetadata
+	if md.KeySpec != types.KeySpecSymmetricDefault || md.KeyUsage != usageEncrypt || md.Origin != types.OriginTypeAwsKms ||
+		aws.ToBool(md.MultiRegion) || aws.ToString(md.Description) != "old" || md.KeyState != types.KeyStateEnabled {
+		t.Errorf("%+v", md)
+	}
+	tags, err := c.ListResourceTags(ctx, &kms.ListResourceTagsInput{KeyId: md.KeyId})
+	if err != nil || len(tags.Tags) != 1 || *tags.Tags[0].TagKey != "team" {
+		t.Errorf("%+v, %v", tags, err)
+	}
+	status, err := c.GetKeyRotationStatus(ctx, &kms.GetKeyRotationStatusInput{KeyId: md.KeyId})
+	if err != nil || !status.KeyRotationEnabled || *status.RotationPeriodInDays != 365 {
+		t.Errorf("%+v, %v", status, err)
+	}
+	keys, err := c.ListKeys(ctx, nil)
+	if err != nil || len(keys.Keys) != 2 {
+		t.Errorf("%+v, %v", keys, err)
+	}
+	// The other key was to be deleted, and is, later.
+	now = now.AddDate(0, 0, 30)
+	if keys, err = c.ListKeys(ctx, nil); err != nil || len(keys.Keys) != 1 {
+		t.Errorf("after the waiting period: %+v, %v", keys, err)
 	}
 }

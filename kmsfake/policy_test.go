@@ -272,7 +272,7 @@ func FuzzPolicy(f *testing.F) {
 	f.Add(`{"Statement":[{"Effect":"Deny","NotPrincipal":{"AWS":"111122223333"},"NotAction":["kms:*"],"NotResource":["arn:*"]}]}`)
 	f.Add(strings.Repeat(`{"Statement":`, 2000))
 	f.Add(`{"Statement":[{` + stmt + `,"Condition":{"NumericLessThan":{"k":1e999}}}]}`)
-	k := newState().newKey(customer, DefaultRegion, "", nil, aws.ToTime(nil))
+	k := &keyState{ID: newUUID(), Account: customer, Region: DefaultRegion}
 	who, _ := parsePrincipal(role)
 	f.Fuzz(func(t *testing.T, doc string) {
 		for _, keyPolicy := range []bool{true, false} {

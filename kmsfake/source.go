@@ -1,5 +1,10 @@
 package kmsfake
 
+import (
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+)
+
 // source is the ciphertext side of Decrypt and ReEncrypt: a blob, and perhaps
 // the key that the caller expects it to be under.
 type source struct {
@@ -20,7 +25,7 @@ func (r *request) findSource(s *source) error {
 	if s.id != "" {
 		if s.onto != "" { // the condition key needs the key, so it is looked up twice
 			if k, _, err := r.find(s.id); err == nil && k != nil {
-				s.extra = map[string]string{"kms:reencryptonsamekey": r.sameKey(k, s.onto)}
+				s.extra = map[string][]string{"kms:reencryptonsamekey": {r.sameKey(k, s.onto)}}
 			}
 		}
 		k, err := r.authorized(s.aim)
@@ -29,6 +34,9 @@ func (r *request) findSource(s *source) error {
 	}
 	if s.blob == nil { // a dry run without a blob
 		return validation("KeyId is required when the ciphertext is ignored.")
+	}
+	if s.alg != string(symmetric) { // such ciphertexts do not name their key
+		return validation("KeyId is required for ciphertexts of asymmetric KMS keys.")
 	}
 	h, err := parseBlob(r.st.Secret, s.blob)
 	if err != nil {
@@ -39,15 +47,15 @@ func (r *request) findSource(s *source) error {
 		return err
 	}
 	var k *keyState
-	if h.region == r.region {
-		k = r.live(h.arn())
+	if arn, ok := h.arnIn(r.region); ok {
+		k = r.live(arn)
 	}
 	if k == nil {
 		return r.deniedByBlob(s.action)
 	}
 	r.about(k)
 	if s.onto != "" {
-		s.extra = map[string]string{"kms:reencryptonsamekey": r.sameKey(k, s.onto)}
+		s.extra = map[string][]string{"kms:reencryptonsamekey": {r.sameKey(k, s.onto)}}
 	}
 	if v := r.judge(k, s.aim, ""); v != allowed {
 		if k.Account != r.who.account && v != noIdentityAllows && v != deniedByIdentity {
@@ -67,26 +75,31 @@ func (r *request) deniedByBlob(action string) error {
 		"or a resource-based policy explicitly denies access", r.who.caller(), action)
 }
 
-// openSource decrypts, after the key was found, authorized and usable.
-func (r *request) openSource(s *source) (plaintext []byte, material string, err error) {
+// openSource decrypts, after the key was found, authorized and usable. material
+// is nil for keys that have no such id.
+func (r *request) openSource(s *source) (plaintext []byte, material *string, err error) {
+	if !s.key.symmetric() {
+		plaintext, err = s.key.openOAEP(types.EncryptionAlgorithmSpec(s.alg), s.blob)
+		return plaintext, nil, err
+	}
 	h := s.header
 	if h == nil {
 		if h, err = parseBlob(r.st.Secret, s.blob); err != nil {
-			return nil, "", errInvalidCiphertext
+			return nil, nil, errInvalidCiphertext
 		}
-		if h.arn() != s.key.ARN() {
-			return nil, "", fail("IncorrectKeyException",
+		if !h.names(s.key) {
+			return nil, nil, fail("IncorrectKeyException",
 				"The key ID in the request does not identify a CMK that can perform this operation.")
 		}
 	}
 	m := s.key.material(h.material)
-	if m == nil {
-		return nil, "", errInvalidCiphertext
+	if m == nil || m.Key == nil {
+		return nil, nil, errInvalidCiphertext
 	}
 	if plaintext, err = h.open(m, s.ec); err != nil {
-		return nil, "", errInvalidCiphertext
+		return nil, nil, errInvalidCiphertext
 	}
-	return plaintext, m.ID, nil
+	return plaintext, aws.String(m.ID), nil
 }
 
 // sameKey is the value of kms:ReEncryptOnSameKey.

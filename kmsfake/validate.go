@@ -51,6 +51,13 @@ func (c *checks) str(at string, s *string, min, max int) {
 	}
 }
 
+// list checks that a required list is there.
+func (c *checks) list(at string, absent bool) {
+	if absent {
+		c.add(" null", at, "not be null")
+	}
+}
+
 // key checks a required KeyId.
 func (c *checks) key(at string, s *string) { c.need(at, s, 1, 2048) }
 
