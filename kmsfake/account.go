@@ -111,7 +111,10 @@ func (f *KMS) change(name string, do func() (changed bool)) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		changed := do()
-		f.dirty = f.dirty || changed
+		if changed {
+			f.dirty = true
+			f.propagate()
+		}
 		return f.save()
 	}()
 	if err != nil {
@@ -120,7 +123,7 @@ func (f *KMS) change(name string, do func() (changed bool)) {
 }
 
 // Key is a handle on one key, as its owner's hand. Its methods take effect at
-// once, need no permission, and fail the test if the key is gone.
+// once (but see Propagation), need no permission, and fail the test if the key is gone.
 type Key struct {
 	f                   *KMS
 	account, region, id string

@@ -81,7 +81,7 @@ func TestEveryBitFlipIsRefused(t *testing.T) {
 	wantCode(t, second(f.decrypt(append(bytes.Clone(f.blob), 0), map[string]string{"tenant": "t1"})), "InvalidCiphertextException")
 }
 
-func second(_ string, err error) error { return err }
+func second[T any](_ T, err error) error { return err }
 
 // The header is authenticated twice: by its tag, and as data of the ciphertext.
 // Whoever could make tags still could not move a ciphertext to another key.

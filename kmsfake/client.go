@@ -3,6 +3,8 @@ package kmsfake
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -79,13 +81,19 @@ func invoke[In, Out any](ctx context.Context, c *Client, name string, in *In, op
 		}
 		from.region = o.Region
 	}
-	out, requestID, err := c.f.do(ctx, from, operations[name], in)
-	if err != nil {
-		return nil, operationError(sdkError(from.region, requestID, err))
+	a := c.f.do(ctx, from, operations[name], in)
+	if a.truncated {
+		a.err = errTruncated
 	}
-	result := out.(*Out)
+	if err := wait(ctx, a.body); err != nil {
+		a.err = err
+	}
+	if a.err != nil {
+		return nil, operationError(sdkError(from.region, a.requestID, a.err))
+	}
+	result := a.out.(*Out)
 	var md middleware.Metadata
-	awsmiddleware.SetRequestIDMetadata(&md, requestID)
+	awsmiddleware.SetRequestIDMetadata(&md, a.requestID)
 	reflect.ValueOf(result).Elem().FieldByName("ResultMetadata").Set(reflect.ValueOf(md))
 	return result, nil
 }
@@ -102,19 +110,31 @@ func sdkError(region, requestID string, err error) error {
 			},
 		}
 	}
+	answered := func(status int) {
+		response.StatusCode, response.Status = status, http.StatusText(status)
+		response.Proto, response.ProtoMajor, response.ProtoMinor = "HTTP/1.1", 1, 1
+		response.Header.Set("X-Amzn-Requestid", requestID)
+	}
+	broken := func(op, call string, errno syscall.Errno) error {
+		return wrap("", &smithyhttp.RequestSendError{Err: &url.Error{
+			Op: "Post", URL: "https://kms." + region + ".amazonaws.com/",
+			Err: &net.OpError{Op: op, Net: "tcp", Err: os.NewSyscallError(call, errno)},
+		}})
+	}
 	var refused *apiError
 	switch {
 	case errors.As(err, &refused):
-		response.StatusCode = refused.httpStatus()
-		response.Status = http.StatusText(response.StatusCode)
-		response.Proto, response.ProtoMajor, response.ProtoMinor = "HTTP/1.1", 1, 1
-		response.Header.Set("X-Amzn-Requestid", requestID)
+		answered(refused.httpStatus())
 		return wrap(requestID, refused.sdk())
 	case errors.Is(err, errUnreachable):
-		dial := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
-		return wrap("", &smithyhttp.RequestSendError{Err: &url.Error{
-			Op: "Post", URL: "https://kms." + region + ".amazonaws.com/", Err: dial,
-		}})
+		return broken("dial", "connect", syscall.ECONNREFUSED)
+	case errors.Is(err, errReset):
+		return broken("read", "read", syscall.ECONNRESET)
+	case errors.Is(err, errTruncated):
+		answered(http.StatusOK)
+		return wrap(requestID, &smithy.DeserializationError{
+			Err: fmt.Errorf("failed to decode response body, %w", io.ErrUnexpectedEOF),
+		})
 	}
 	return wrap("", &smithy.CanceledError{Err: err})
 }

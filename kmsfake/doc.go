@@ -69,8 +69,10 @@
 //
 // [Account] and [Key] act as the owner, at once and without permission:
 // CreateKey, Disable, SetPolicy, DenyTo, ScheduleDeletion, Delete, Rotate.
-// [KMS.Outage], [KMS.Fail], [KMS.Inject], [KMS.Latency] and [KMS.Tamper] are the
-// weather. [KMS.Calls] tells what was asked and what was answered.
+// [KMS.Outage], [KMS.Fail], [KMS.Inject], [KMS.Latency], [KMS.Throttle] and
+// [KMS.Tamper] are the weather; [KMS.Propagation] makes changes take their time, as
+// in AWS; [KMS.Advance] moves the clock. [KMS.Calls] tells what was asked and what
+// was answered.
 //
 // No goroutine runs in the background and no lock is held while a call waits, so
 // everything works inside a testing/synctest bubble, on the bubble's clock.

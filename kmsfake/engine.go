@@ -69,48 +69,93 @@ func grantTokensOf[In any]() func(any) []string {
 	}
 }
 
-// errUnreachable is what an outage answers: nothing. Each face of the fake makes
-// of it what its callers would see.
-var errUnreachable = errors.New("kmsfake: outage: connection refused")
+// What calls meet when nothing, or not all of the answer, comes back. Each face of
+// the fake makes of it what its callers would see.
+var (
+	errUnreachable = errors.New("kmsfake: outage: connection refused")
+	errReset       = errors.New("kmsfake: fault: connection reset")
+	errTruncated   = errors.New("kmsfake: fault: truncated answer")
+)
 
-// do runs one call: travel, decision, travel. The error is an *apiError, a
-// context's error or errUnreachable.
-func (f *KMS) do(ctx context.Context, c caller, op *operation, in any) (out any, requestID string, err error) {
+// answer is what becomes of a call. The error is an *apiError, a context's error,
+// or one of those above.
+type answer struct {
+	out       any
+	requestID string
+	err       error
+	truncated bool          // the connection ends in the middle of it
+	body      time.Duration // that its bytes take
+}
+
+// do runs one call: travel, decision, travel. No lock is held on the way.
+func (f *KMS) do(ctx context.Context, c caller, op *operation, in any) answer {
 	if err := ctx.Err(); err != nil {
-		return nil, "", err
+		return answer{err: err}
 	}
 	f.mu.Lock()
-	delay, tamper := f.latency, f.tamper
+	s, tamper := f.strike(c, op.name, in), f.tamper
 	f.mu.Unlock()
 	// Half of the latency passes before the decision and half after it, as on a
 	// network: an answer can be overtaken by the revocation that follows it.
-	if err := wait(ctx, delay/2); err != nil {
-		return nil, "", err
+	if err := wait(ctx, s.travel/2); err != nil {
+		return answer{err: err}
+	}
+	if e := s.effect(); e == ConnectionReset || e == Hang {
+		f.swallow(c, op.name, in, s)
+		if e == ConnectionReset {
+			return answer{err: errReset}
+		}
+		<-ctx.Done()
+		return answer{err: ctx.Err()}
 	}
 	if op.prepare != nil {
 		c.fresh = freshRSA(op.prepare(in))
 	}
-	requestID = newUUID()
-	out, err = f.decide(c, op, in, requestID)
-	if err := wait(ctx, delay-delay/2); err != nil {
-		return nil, requestID, err
+	a := answer{requestID: newUUID(), body: s.body}
+	a.out, a.err = f.decide(c, op, in, a.requestID, s)
+	if err := wait(ctx, s.travel-s.travel/2); err != nil {
+		return answer{requestID: a.requestID, err: err}
 	}
-	if err == nil && tamper != nil {
-		tamper(op.name, out)
+	if a.err == nil && s.fault != nil {
+		s.fault.falsify(a.out)
 	}
-	return out, requestID, err
+	if a.err == nil && tamper != nil {
+		tamper(op.name, a.out)
+	}
+	if a.err != errUnreachable { // then there is nobody to answer
+		a.truncated = s.effect() == TruncatedAnswer
+		if s.effect() == LostAnswer {
+			a.err = errReset
+		}
+	}
+	return a
 }
 
-// decide is the instant in which a call happens: faults, validation,
-// authorization, state, work, durability and the log, in one critical section.
-func (f *KMS) decide(c caller, op *operation, in any, requestID string) (out any, err error) {
+// swallow logs a call that nobody decided.
+func (f *KMS) swallow(c caller, op string, in any, s strike) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	call := Call{
-		Time: f.now(), RequestID: requestID, Operation: op.name, Region: c.region,
-		Principal: c.who.arn, AccessKeyID: c.accessKeyID,
+	call := f.newCall(c, op, in, s)
+	call.Code = CodeUnreachable
+	f.record(call)
+}
+
+func (f *KMS) newCall(c caller, op string, in any, s strike) Call {
+	call := Call{Time: f.now(), Operation: op, Region: c.region, Principal: c.who.arn, AccessKeyID: c.accessKeyID}
+	if s.fault != nil {
+		call.Fault = s.fault.Code + string(s.fault.Effect)
 	}
 	describe(&call, in)
+	return call
+}
+
+// decide is the instant in which a call happens: faults, quota, validation,
+// authorization, state, work, durability and the log, in one critical section.
+func (f *KMS) decide(c caller, op *operation, in any, requestID string, s strike) (out any, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	call := f.newCall(c, op.name, in, s)
+	call.RequestID = requestID
 	defer func() {
 		call.Code = codeOf(err)
 		if e, ok := err.(*apiError); ok {
@@ -118,15 +163,20 @@ func (f *KMS) decide(c caller, op *operation, in any, requestID string) (out any
 		}
 		f.record(call)
 	}()
-	if f.outages > 0 {
+	switch {
+	case f.outages > 0:
 		call.RequestID = "" // nobody was there to give one
 		return nil, errUnreachable
-	}
-	if fault := f.takeFault(&call, c.who); fault != nil {
-		return nil, fault
+	case s.fault != nil && s.fault.Code != "":
+		return nil, s.fault.refusal(&call, c.who)
+	case f.throttled(op.name, c, call.Time):
+		return nil, errThrottled
 	}
 	r := &request{f: f, st: f.st, op: op.name, id: requestID, now: call.Time, caller: c, tokens: op.tokens(in), call: &call}
 	out, err = op.run(r, in)
+	if f.dirty {
+		f.propagate()
+	}
 	if saveErr := f.save(); saveErr != nil {
 		return nil, fail("KMSInternalException", "kmsfake could not save: %v", saveErr)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// grantState is one grant on one key. Nothing but Revoked ever changes.
+// grantState is one grant on one key. Nothing but Revoked and Ends ever changes.
 type grantState struct {
 	ID     string // 64 hex digits
 	Name   string `json:",omitempty"`
@@ -24,7 +24,9 @@ type grantState struct {
 	Constraints grantConstraints
 
 	Created time.Time
+	Starts  time.Time `json:",omitzero"` // when decisions know of it, see Propagation
 	Revoked time.Time `json:",omitzero"` // revoked or retired; zero: neither
+	Ends    time.Time `json:",omitzero"` // when decisions know of that
 
 	grantee, retiring *principal // parsed; nil if it is none or a service
 }
@@ -61,12 +63,14 @@ func grantPrincipal(s string) (*principal, error) {
 	return &p, nil
 }
 
-// visible reports whether a grant counts at an instant: it exists, and is
-// neither retired nor revoked. A grant whose token comes with the call is
-// known, so that a delay between a grant's creation and its effect, if there is
-// one, does not apply to it; the token brings no revoked grant back.
-func (f *KMS) visible(g *grantState, now time.Time, token bool) bool {
-	return (token || !now.Before(g.Created)) && (g.Revoked.IsZero() || now.Before(g.Revoked))
+// exists reports whether a grant is neither retired nor revoked.
+func (g *grantState) exists() bool { return g.Revoked.IsZero() }
+
+// visible reports whether a grant counts in a decision at an instant. Its creation
+// and its end take time to propagate. A grant whose token comes with the call
+// counts from its creation; the token brings no revoked grant back.
+func (g *grantState) visible(now time.Time, token bool) bool {
+	return (token || !now.Before(g.Starts)) && (g.exists() || now.Before(g.Ends))
 }
 
 // grant puts a grant on a key.

@@ -64,7 +64,7 @@ func (r *request) createGrant(in *kms.CreateGrantInput) (*kms.CreateGrantOutput,
 		return nil, err
 	}
 	g := &grantState{
-		Name: aws.ToString(in.Name), Issuer: r.who.account, Created: r.now,
+		Name: aws.ToString(in.Name), Issuer: r.who.account, Created: r.now, Starts: r.now.Add(r.f.propagation),
 		Grantee: aws.ToString(in.GranteePrincipal), GranteeService: aws.ToString(in.GranteeServicePrincipal),
 		Retiring: aws.ToString(in.RetiringPrincipal), RetiringService: aws.ToString(in.RetiringServicePrincipal),
 		Operations: slices.Clone(in.Operations),
@@ -84,7 +84,7 @@ func (r *request) createGrant(in *kms.CreateGrantInput) (*kms.CreateGrantOutput,
 	if err := firstOf(r.usable(k), g.suits(k)); err != nil {
 		return nil, err
 	}
-	old := k.retried(g, func(o *grantState) bool { return r.f.visible(o, r.now, true) })
+	old := k.retried(g, func(o *grantState) bool { return o.exists() })
 	if old == nil && len(k.Grants) >= maxGrants {
 		return nil, fail("LimitExceededException", "The maximum number of grants on %s, %d, is reached.", k.ARN(), maxGrants)
 	}

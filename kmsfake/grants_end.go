@@ -44,7 +44,7 @@ func (r *request) retireGrant(in *kms.RetireGrantInput) (*kms.RetireGrantOutput,
 	var g *grantState
 	if k != nil {
 		r.about(k)
-		if g = k.findGrant(id); g != nil && !r.f.visible(g, r.now, true) {
+		if g = k.findGrant(id); g != nil && !g.exists() {
 			g = nil
 		}
 	}
@@ -117,7 +117,7 @@ func (r *request) namedGrant(k *keyState, id string) (*grantState, error) {
 		return nil, fail("InvalidGrantIdException", "Grant ID %s is invalid.", id)
 	}
 	g := k.findGrant(id)
-	if g == nil || !r.f.visible(g, r.now, true) {
+	if g == nil || !g.exists() {
 		return nil, fail("NotFoundException", "Grant ID %s is not found on key %s.", id, k.ARN())
 	}
 	return g, nil
@@ -137,6 +137,6 @@ func isGrantID(s string) bool {
 
 // endGrant ends a grant as of now. Grants that it created live on.
 func (r *request) endGrant(k *keyState, g *grantState) {
-	g.Revoked, r.f.dirty = r.now, true
-	k.forget(func(g *grantState) bool { return !g.Revoked.IsZero() && !r.f.visible(g, r.now, true) })
+	g.Revoked, g.Ends, r.f.dirty = r.now, r.now.Add(r.f.propagation), true
+	k.forget(func(g *grantState) bool { return !g.visible(r.now, true) })
 }

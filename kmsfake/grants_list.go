@@ -48,7 +48,7 @@ func (r *request) listGrants(in *kms.ListGrantsInput) (*kms.ListGrantsOutput, er
 	}
 	byID := make(map[string]types.GrantListEntry)
 	for _, g := range k.Grants {
-		if r.f.visible(g, r.now, false) && (in.GrantId == nil || g.ID == *in.GrantId) &&
+		if g.exists() && (in.GrantId == nil || g.ID == *in.GrantId) &&
 			(in.GranteePrincipal == nil || g.Grantee == *in.GranteePrincipal) {
 			byID[g.ID] = g.entry(k)
 		}
@@ -85,7 +85,7 @@ func (r *request) listRetirableGrants(in *kms.ListRetirableGrantsInput) (*kms.Li
 			continue
 		}
 		for _, g := range k.Grants {
-			if g.Retiring == *in.RetiringPrincipal && r.f.visible(g, r.now, false) {
+			if g.Retiring == *in.RetiringPrincipal && g.exists() {
 				byID[k.ID+" "+g.ID] = g.entry(k)
 			}
 		}

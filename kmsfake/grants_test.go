@@ -287,27 +287,41 @@ func TestGrantTokens(t *testing.T) {
 	wantCode(t, g.encrypt(role, nil, newGrantToken(newState().Secret, g.key.ARN(), id)), "InvalidGrantTokenException")
 }
 
-// A token works before its grant does.
-func TestGrantTokenIsAhead(t *testing.T) {
-	f := New(nil)
-	now := time.Unix(1e9, 0)
-	g := &grantState{Created: now.Add(time.Minute)}
-	for _, tc := range []struct {
-		at       time.Duration
-		revoked  time.Duration
-		token    bool
-		expected bool
-	}{
-		{0, 0, false, false}, {0, 0, true, true}, {time.Minute, 0, false, true},
-		{2 * time.Minute, 3 * time.Minute, false, true}, {3 * time.Minute, 3 * time.Minute, false, false}, {3 * time.Minute, 3 * time.Minute, true, false},
-	} {
-		if g.Revoked = (time.Time{}); tc.revoked > 0 {
-			g.Revoked = now.Add(tc.revoked)
+// A grant, and its end, take their time; a token works before its grant does, and
+// brings no revoked grant back. The list tells the new at once.
+func TestGrantsPropagate(t *testing.T) {
+	g := newGranter(t)
+	const delay = time.Minute
+	g.fake.Propagation(delay)
+	id, token := g.grant(kms.CreateGrantInput{GranteePrincipal: aws.String(role), Operations: ops{"Encrypt"}})
+	listed := func() int {
+		out, err := g.fake.Client(customer).ListGrants(context.Background(), &kms.ListGrantsInput{KeyId: aws.String(g.key.ID())})
+		if err != nil {
+			t.Fatal(err)
 		}
-		if got := f.visible(g, now.Add(tc.at), tc.token); got != tc.expected {
-			t.Errorf("%+v: %v", tc, got)
-		}
+		return len(out.Grants)
 	}
+	if listed() != 1 {
+		t.Error("not listed")
+	}
+	g.fake.Advance(delay - time.Second)
+	wantCode(t, g.encrypt(role, nil), "AccessDeniedException")
+	wantCode(t, g.encrypt(role, nil, token), "")
+	g.fake.Advance(time.Second)
+	wantCode(t, g.encrypt(role, nil), "")
+
+	_, err := g.fake.Client(customer).RevokeGrant(context.Background(), &kms.RevokeGrantInput{KeyId: aws.String(g.key.ID()), GrantId: aws.String(id)})
+	wantCode(t, err, "")
+	if listed() != 0 {
+		t.Error("revoked, and listed")
+	}
+	g.fake.Advance(delay - time.Second)
+	wantCode(t, g.encrypt(role, nil), "")
+	_, err = g.fake.Client(customer).RevokeGrant(context.Background(), &kms.RevokeGrantInput{KeyId: aws.String(g.key.ID()), GrantId: aws.String(id)})
+	wantCode(t, err, "NotFoundException")
+	g.fake.Advance(time.Second)
+	wantCode(t, g.encrypt(role, nil), "AccessDeniedException")
+	wantCode(t, g.encrypt(role, nil, token), "AccessDeniedException")
 }
 
 // A name makes a request repeatable, and nothing else the same.

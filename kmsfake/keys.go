@@ -18,6 +18,7 @@ type state struct {
 	Aliases    map[string]*aliasState    // by alias ARN
 	Identities map[string][]*identityDoc // by principal.identity
 	AccessKeys map[string]accessKey      // by access key id
+	Ahead      time.Duration             // of the service's clock, see Advance
 }
 
 type identityDoc struct {
@@ -48,7 +49,9 @@ type keyState struct {
 	Materials           []material
 	Rotation            rotation
 	Tags                []tag
-	Grants              []*grantState // in the order of their creation
+	Grants              []*grantState         // in the order of their creation
+	PastPolicies        []was[policyText]     // see Propagation
+	PastStates          []was[types.KeyState] // the same
 
 	// Files of the first version have none of these; complete fills them in.
 	Spec     types.KeySpec
@@ -61,7 +64,8 @@ type keyState struct {
 	Then     types.KeyState // what comes then
 	LastUse  lastUse
 
-	policy    *policy
+	policy    *policy // by which is decided
+	seen      seen
 	byGrantee map[string][]*grantState // by principal.identity; nil until needed
 }
 

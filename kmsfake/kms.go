@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,7 +40,8 @@ type Options struct {
 	File string
 
 	// Now is the engine's clock: dates, deletion windows, rotation. Defaults to
-	// time.Now, which inside a testing/synctest bubble is the bubble's clock.
+	// time.Now, which inside a testing/synctest bubble is the bubble's clock. See
+	// Advance for tests that run in none.
 	Now func() time.Time
 
 	// StrictIAM demands the caller's side of cross-account access as AWS does.
@@ -57,23 +59,28 @@ type Options struct {
 type KMS struct {
 	tb     TB
 	file   string
-	now    func() time.Time
+	wall   func() time.Time
+	ahead  atomic.Int64 // ns that the service's clock is ahead of wall; st.Ahead
 	strict bool
 	lock   *os.File // nil: no file, or no lock on this system
 
 	// mu guards everything below. It is held for one decision at a time and
 	// never while a call is delayed, so that a slow call slows nobody else.
-	mu        sync.Mutex
-	st        *state
-	dirty     bool   // st differs from saved
-	closed    bool   // the file is no longer ours
-	saved     []byte // the last durable state; what a failed save returns to
-	faults    []*activeFault
-	nextFault uint64
-	outages   int
-	latency   time.Duration
-	tamper    func(op string, out any)
-	calls     []Call
+	mu          sync.Mutex
+	st          *state
+	dirty       bool   // st differs from saved
+	closed      bool   // the file is no longer ours
+	saved       []byte // the last durable state; what a failed save returns to
+	faults      []*activeFault
+	nextFault   uint64
+	outages     int
+	latency     time.Duration
+	tamper      func(op string, out any)
+	propagation time.Duration
+	delays      bool // something was ever delayed
+	quota       int  // requests a second
+	buckets     map[bucketOf]*bucket
+	calls       []Call
 }
 
 // New returns a KMS without keys. Only Options.File can make it fail: use Open
@@ -100,9 +107,9 @@ func Open(opts *Options) (*KMS, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	f := &KMS{tb: opts.TB, file: opts.File, now: opts.Now, strict: opts.StrictIAM, st: newState()}
-	if f.now == nil {
-		f.now = time.Now
+	f := &KMS{tb: opts.TB, file: opts.File, wall: opts.Now, strict: opts.StrictIAM, st: newState()}
+	if f.wall == nil {
+		f.wall = time.Now
 	}
 	if f.file == "" {
 		return f, nil

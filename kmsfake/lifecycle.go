@@ -15,10 +15,18 @@ func (f *KMS) live(arn string) *keyState {
 	if k == nil {
 		return nil
 	}
-	if f.st.advance(k, f.now()) {
+	now := f.now()
+	before := k.State
+	if f.st.advance(k, now) {
 		f.dirty = true
-		k = f.st.Keys[arn]
+		if k = f.st.Keys[arn]; k == nil {
+			return nil
+		}
 	}
+	if k.State != before {
+		k.seen.state = k.State // time does not propagate
+	}
+	k.settle(now)
 	return k
 }
 

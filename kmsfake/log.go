@@ -1,15 +1,16 @@
 package kmsfake
 
 import (
+	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
-// CodeUnreachable is the Code of a call that an Outage swallowed. It is the
-// fake's own: AWS would know nothing of such a call.
+// CodeUnreachable is the Code of a call that an Outage, a ConnectionReset or a
+// Hang swallowed. It is the fake's own: AWS would know nothing of such a call.
 const CodeUnreachable = "Unreachable"
 
 // Call is one API call, as CloudTrail would tell of it.
@@ -23,6 +24,7 @@ type Call struct {
 	KeyARN      string // "" if the call named no key that could be found
 	Code        string // "" is success
 	Message     string // of the error
+	Fault       string // the Code or Effect of the Fault that the call met, if any
 
 	EncryptionContext map[string]string // of ReEncrypt: the source's
 
@@ -65,26 +67,59 @@ func (f *KMS) record(c Call) {
 // describe fills in what a call says before anybody judged it, so that refused
 // calls, too, are logged with their context.
 func describe(c *Call, in any) {
-	named := func(id *string) string { // without a lookup, only a key ARN names a key
-		if _, _, _, ok := splitKeyARN(aws.ToString(id)); ok {
-			return *id
+	named := func(id string) string { // without a lookup, only a key ARN names a key
+		if _, _, _, ok := splitKeyARN(id); ok {
+			return id
 		}
 		return ""
 	}
-	switch in := in.(type) {
-	case *kms.EncryptInput:
-		c.KeyARN, c.EncryptionContext = named(in.KeyId), cloneContext(in.EncryptionContext)
-	case *kms.DecryptInput:
-		c.KeyARN, c.EncryptionContext = named(in.KeyId), cloneContext(in.EncryptionContext)
-	case *kms.GenerateDataKeyInput:
-		c.KeyARN, c.EncryptionContext = named(in.KeyId), cloneContext(in.EncryptionContext)
-	case *kms.GenerateDataKeyWithoutPlaintextInput:
-		c.KeyARN, c.EncryptionContext = named(in.KeyId), cloneContext(in.EncryptionContext)
-	case *kms.ReEncryptInput:
-		c.KeyARN, c.EncryptionContext = named(in.SourceKeyId), cloneContext(in.SourceEncryptionContext)
-		c.DestinationKeyARN = named(in.DestinationKeyId)
-		c.DestinationEncryptionContext = cloneContext(in.DestinationEncryptionContext)
-	case *kms.DescribeKeyInput:
-		c.KeyARN = named(in.KeyId)
+	s := subjectOf(in)
+	c.KeyARN, c.EncryptionContext = named(s.key), cloneContext(s.context)
+	c.DestinationKeyARN, c.DestinationEncryptionContext = named(s.destination), cloneContext(s.destinationContext)
+}
+
+// subject is what an input is about, in the words of its caller.
+type subject struct {
+	key, destination            string
+	ciphertext                  []byte
+	context, destinationContext map[string]string
+}
+
+// subjectFields are the members of inputs that say so; ReEncrypt has a name of
+// its own for each.
+var subjectFields = [...][]string{
+	{"KeyId", "SourceKeyId", "TargetKeyId"}, {"DestinationKeyId"}, {"CiphertextBlob"},
+	{"EncryptionContext", "SourceEncryptionContext"}, {"DestinationEncryptionContext"},
+}
+
+// subjectIndex remembers for each type of input where these members are.
+var subjectIndex sync.Map // reflect.Type to [len(subjectFields)]int
+
+func subjectOf(in any) (s subject) {
+	v := reflect.ValueOf(in).Elem()
+	found, ok := subjectIndex.Load(v.Type())
+	if !ok {
+		var at [len(subjectFields)]int
+		for i, names := range subjectFields {
+			at[i] = -1
+			for _, name := range names {
+				if f, ok := v.Type().FieldByName(name); ok && len(f.Index) == 1 {
+					at[i] = f.Index[0]
+				}
+			}
+		}
+		found, _ = subjectIndex.LoadOrStore(v.Type(), at)
 	}
+	at := found.([len(subjectFields)]int)
+	s.key, s.destination = aws.ToString(fieldAt[*string](v, at[0])), aws.ToString(fieldAt[*string](v, at[1]))
+	s.ciphertext = fieldAt[[]byte](v, at[2])
+	s.context, s.destinationContext = fieldAt[map[string]string](v, at[3]), fieldAt[map[string]string](v, at[4])
+	return s
+}
+
+func fieldAt[T any](v reflect.Value, i int) (value T) {
+	if i >= 0 {
+		value, _ = v.Field(i).Interface().(T)
+	}
+	return value
 }

@@ -48,7 +48,7 @@ func (r *request) judge(k *keyState, a aim, alias string) verdict {
 	q.key, q.ec, q.alg, q.extra, q.alias = k, a.ec, a.alg, a.extra, alias
 	q.creating = a.creating
 	tokens, _ := r.presented() // checked before
-	q.visible = func(g *grantState) bool { return r.f.visible(g, r.now, tokens[k.ARN()+" "+g.ID]) }
+	q.visible = func(g *grantState) bool { return g.visible(r.now, tokens[k.ARN()+" "+g.ID]) }
 	return r.st.decide(q, r.f.strict)
 }
 

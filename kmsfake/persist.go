@@ -33,6 +33,8 @@ func (f *KMS) load() error {
 		return fmt.Errorf("%s: %w", f.file, err)
 	}
 	f.st, f.saved = st, data
+	f.ahead.Store(int64(st.Ahead))
+	f.delays = true // something may still be on its way
 	return nil
 }
 
@@ -61,6 +63,14 @@ func decodeState(data []byte) (*state, error) {
 				return nil, fmt.Errorf("a grant on key %s is damaged", arn)
 			}
 		}
+		for i := range k.PastPolicies {
+			past := &k.PastPolicies[i].Value
+			if past.parsed, err = parsePolicy(past.Document, true); err != nil {
+				return nil, fmt.Errorf("key %s: %w", arn, err)
+			}
+		}
+		k.seen = seen{k.State, k.Policy, k.policy}
+		k.decideBy()
 	}
 	for id, docs := range st.Identities {
 		for _, d := range docs {

@@ -67,7 +67,7 @@ func (f *KMS) authenticate(req *http.Request, body []byte) (caller, error) {
 		k.Principal = DefaultAccount
 	}
 	if k.Secret != "" {
-		if err := s.verify(req, body, k.Secret, f.now()); err != nil {
+		if err := s.verify(req, body, k.Secret, f.wall()); err != nil {
 			return caller{}, err
 		}
 	}

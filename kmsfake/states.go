@@ -101,16 +101,20 @@ var stateTable = map[string]stateRow{
 // usable refuses an operation that the key's state does not allow. Always after
 // authorization: a stranger must not learn a key's state.
 func (r *request) usable(k *keyState) error {
-	column, known := stateColumns[k.State]
+	state := k.State
+	if cryptographic[r.op] {
+		state = k.acting()
+	}
+	column, known := stateColumns[state]
 	row, has := stateTable[r.op]
 	if !known || !has {
-		panic("kmsfake: internal error: " + r.op + " of a key that is " + string(k.State))
+		panic("kmsfake: internal error: " + r.op + " of a key that is " + string(state))
 	}
 	no := row[column]
 	switch {
 	case no == ok:
 		return nil
-	case no == pending && k.State == types.KeyStatePendingReplicaDeletion:
+	case no == pending && state == types.KeyStatePendingReplicaDeletion:
 		return fail(no.code, "%s is pending replica deletion.", k.ARN())
 	}
 	return fail(no.code, "%s %s", k.ARN(), no.says)

@@ -32,7 +32,7 @@ func (tr *trial) into(s types.KeyState) {
 // do makes one call as a principal, whole and well-formed.
 func (tr *trial) do(who, op string) *apiError {
 	in := tr.input(op)
-	_, _, err := tr.fake.do(context.Background(), caller{who: tr.fake.mustPrincipal(who), region: DefaultRegion}, operations[op], in)
+	err := tr.fake.do(context.Background(), caller{who: tr.fake.mustPrincipal(who), region: DefaultRegion}, operations[op], in).err
 	var refused *apiError
 	if err != nil && !errors.As(err, &refused) {
 		tr.fake.misuse("%v", err)

@@ -57,13 +57,15 @@ func (f *KMS) serve(w http.ResponseWriter, req *http.Request) {
 
 // answer runs a well-formed, authenticated request.
 func (f *KMS) answer(w http.ResponseWriter, req *http.Request, from caller, op *operation, in any) {
-	out, requestID, err := f.do(req.Context(), from, op, in)
+	a := f.do(req.Context(), from, op, in)
 	var refused *apiError
 	switch {
-	case err == nil:
-		respond(w, requestID, http.StatusOK, encodeOutput(out))
-	case errors.As(err, &refused):
-		refuse(w, requestID, refused)
+	case errors.Is(a.err, errReset):
+		reset(w)
+	case a.err == nil:
+		a.write(w, req, http.StatusOK, encodeOutput(a.out))
+	case errors.As(a.err, &refused):
+		a.write(w, req, refused.httpStatus(), refused.body())
 	default: // an outage, or the caller hung up
 		panic(http.ErrAbortHandler)
 	}
@@ -115,9 +117,13 @@ func parseRequest(target string, body []byte) (op *operation, in any, err error)
 	return op, in, nil
 }
 
-// refuse writes an error as KMS does, down to its one quirk: AccessDenied's
-// text is in "Message", everybody else's in "message".
 func refuse(w http.ResponseWriter, requestID string, e *apiError) {
+	respond(w, requestID, e.httpStatus(), e.body())
+}
+
+// body is an error as KMS writes it, down to its one quirk: AccessDenied's text
+// is in "Message", everybody else's in "message".
+func (e *apiError) body() []byte {
 	body := map[string]string{"__type": e.code}
 	member := "message"
 	if e.code == "AccessDeniedException" {
@@ -130,15 +136,19 @@ func refuse(w http.ResponseWriter, requestID string, e *apiError) {
 	if err != nil {
 		panic("kmsfake: internal error: " + err.Error()) // strings always marshal
 	}
-	respond(w, requestID, e.httpStatus(), data)
+	return data
 }
 
 func respond(w http.ResponseWriter, requestID string, status int, body []byte) {
+	begin(w, requestID, status, len(body))
+	w.Write(body)
+}
+
+func begin(w http.ResponseWriter, requestID string, status, length int) {
 	h := w.Header()
 	h.Set("X-Amzn-Requestid", requestID)
 	h.Set("Cache-Control", "no-cache, no-store, must-revalidate, private")
 	h.Set("Content-Type", "application/x-amz-json-1.1")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h.Set("Content-Length", strconv.Itoa(length))
 	w.WriteHeader(status)
-	w.Write(body)
 }

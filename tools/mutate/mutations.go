@@ -303,6 +303,20 @@ var mutations = []mutation{
 		old: "\t\tif s.deny {\n\t\t\treturn outcomeDeny\n\t\t}\n", new: "\t\tif s.deny {\n\t\t\tcontinue\n\t\t}\n"},
 	{name: "kmsfake-any-action", file: "kmsfake/authz.go", tests: ".",
 		old: "if slices.ContainsFunc(s.actions, func(a string) bool { return glob(action, a) }) == s.notAction {", new: "if false && action == \"\" {"},
+	{name: "kmsfake-change-arrives-early", file: "kmsfake/propagation.go", tests: ".", // revocation looks faster than AWS's
+		old: "if !now.Before(past[i].Until) {", new: "if !now.Before(past[i].Until.Add(-1)) {"},
+	{name: "kmsfake-state-without-delay", file: "kmsfake/propagation.go", tests: ".",
+		old: "\t\treturn k.PastStates[0].Value\n", new: "\t\treturn k.State\n"},
+	{name: "kmsfake-slow-change-wins", file: "kmsfake/propagation.go", tests: ".",
+		old: "for i := len(past) - 1; i >= 0; i-- {", new: "for i := range past {"},
+	{name: "kmsfake-quota-of-all-accounts", file: "kmsfake/throttle.go", tests: ".",
+		old: "id := bucketOf{c.who.account, c.region}", new: "id := bucketOf{\"\", c.region}"},
+	{name: "kmsfake-bucket-overflows", file: "kmsfake/throttle.go", tests: ".",
+		old: "b.tokens = min(rate, b.tokens+rate*passed.Seconds())", new: "b.tokens += rate * passed.Seconds()"},
+	{name: "kmsfake-fault-of-any-tenant", file: "kmsfake/faults.go", tests: ".",
+		old: "if got, ok := context[k]; !ok || got != v {", new: "if _, ok := context[k]; !ok {"},
+	{name: "kmsfake-lost-answer-did-not-happen", file: "kmsfake/engine.go", tests: ".",
+		old: "e == ConnectionReset || e == Hang {", new: "e == ConnectionReset || e == Hang || e == LostAnswer {"},
 	{name: "kmsfake-failed-save-stays", file: "kmsfake/persist.go", tests: ".", // an unsaved change stays
 		old: "\t\tf.st = st\n\t}\n\treturn err\n}", new: "\t\t_ = st\n\t}\n\treturn err\n}"},
 
