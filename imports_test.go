@@ -58,6 +58,7 @@ func TestImports(t *testing.T) {
 	})
 	forbid(module+"/kmsfake", "it stands alone", func(d string) bool { return d == module || d == "testing" })
 	forbid(module+"/byokhttp", "it serves any Keyring", sdk)
+	forbid(module+"/drill", "it drills any Keyring and Store", func(d string) bool { return sdk(d) || d == "testing" || d == "net/http" || d == "database/sql" })
 	for path, p := range pkgs {
 		rel := strings.TrimPrefix(path, module+"/")
 		for _, i := range p.Imports {

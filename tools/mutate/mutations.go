@@ -349,4 +349,22 @@ var mutations = []mutation{
 		old: "if b.AllowN(now, 1) {", new: "if true {"},
 	{name: "http-delete-always-counted", file: "byokhttp/keys.go", tests: ".", // the emergency brake can be pulled once
 		old: "changes := err == nil && before.Status != byok.StatusRevoked", new: "changes := err == nil"},
+
+	// The drill: what must not pass.
+	{name: "drill-after-denial-not-counted", file: "drill/judge.go", tests: ".",
+		old: "if !denied.IsZero() && s.Issued.After(denied) {", new: "if false {"},
+	{name: "drill-bound-from-completion", file: "drill/judge.go", tests: ".",
+		old: "if !s.Issued.Before(m.Stop.Add(time.Duration(m.Bound))) {", new: "if s.Completed.After(m.Stop.Add(time.Duration(m.Bound + 2*m.MaxAge))) {"},
+	{name: "drill-hides-propagation", file: "drill/judge.go", tests: ".",
+		old: "case r.ByHand:\n\t\tr.Propagation", new: "case true:\n\t\tr.Propagation"},
+	{name: "drill-nothing-tried-is-a-pass", file: "drill/judge.go", tests: ".",
+		old: "case w.AfterBound.Tried == 0:", new: "case false:"},
+	{name: "drill-any-recovery-will-do", file: "drill/judge.go", tests: ".",
+		old: "case *w.Recovery > w.RecoveryLimit:", new: "case false:"},
+	{name: "drill-trusts-clocks", file: "drill/judge.go", tests: ".",
+		old: "if lag > tolerance || lag < -tolerance {", new: "if false {"},
+	{name: "drill-leaves-the-tenant-blocked", file: "drill/drill.go", tests: ".",
+		old: "ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)", new: "ctx, cancel := context.WithTimeout(ctx, undoWithin)"},
+	{name: "drill-blocks-anybody", file: "drill/drill.go", tests: ".",
+		old: "if !st.Drillable && !c.BlockTenant {", new: "if false {"},
 }
