@@ -82,10 +82,11 @@ type Keeper struct {
 	log          *slog.Logger
 	clock        lease.Clock
 	ids          eventIDs
+	limits       sealLimits
 
 	tenants sync.Map // tenant -> *tenantCache
 	lru     leaseList
-	stats   struct{ misses, kmsCalls, denials atomic.Uint64 }
+	stats   struct{ misses, kmsCalls, denials, blocks atomic.Uint64 }
 
 	closed atomic.Bool
 	gate   sync.RWMutex // orders enter before Close
@@ -107,7 +108,7 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 	k := &Keeper{
 		service: service, keys: keys, store: store, sink: sink,
 		maxAge: opts.MaxAge, perOperation: opts.PerOperation, allowUnbound: opts.AllowUnboundPolicy,
-		waiver: DefaultWaiver(), log: opts.Logger, clock: lease.System(),
+		waiver: DefaultWaiver(), log: opts.Logger, clock: lease.System(), limits: defaultLimits,
 	}
 	switch {
 	case len(service) < 1 || len(service) > 64 || !only(service, isVersionByte):

@@ -38,6 +38,7 @@ type entry struct {
 	dek        *DEK
 	proof      lease.Proof
 	request    string // of the KMS call that the proof rests on
+	quota      *quota // of a data key that seals; else nil
 }
 
 // tenantCache is what one process knows of one tenant. mu is never held across
@@ -53,6 +54,7 @@ type tenantCache struct {
 	current map[string]*entry // by purpose, of the newest generation
 	flights map[flightID]*flight
 	turn    chan struct{} // holds one while a change is being made; not a mutex, since it is held across I/O
+	quotas  map[DataKeyID]*quota
 	budget  tenantBudget
 	blobs   badBlobs
 	hits    atomic.Uint64
@@ -101,6 +103,7 @@ func (t *tenantCache) install(a *access, e *entry, c lease.Call, read lease.Time
 	}
 	if e.generation != 0 && e.generation == t.state.Generation {
 		t.current[e.id.purpose] = e
+		e.quota = t.quota(e.id.dataKey, e.generation)
 	}
 	t.mu.Unlock()
 	t.k.wipe(append(gone, t.k.touch(t, e)...))
@@ -160,6 +163,7 @@ func (t *tenantCache) see(s *state) bool {
 		}
 		if t.state == nil || t.state.Generation != s.Generation {
 			clear(t.current)
+			clear(t.quotas)
 		}
 		t.state = s
 		gone = t.purge(func(e *entry) bool { return s.usable() != nil || e.id.key != s.Key })
@@ -269,7 +273,8 @@ func (k *Keeper) cache(tenant string) *tenantCache {
 	}
 	c := &tenantCache{
 		k: k, tenant: tenant,
-		entries: make(map[entryID]*entry), current: make(map[string]*entry), flights: make(map[flightID]*flight), turn: make(chan struct{}, 1),
+		entries: make(map[entryID]*entry), current: make(map[string]*entry), flights: make(map[flightID]*flight),
+		quotas: make(map[DataKeyID]*quota), turn: make(chan struct{}, 1),
 	}
 	c.budget.init(k.perOperation)
 	t, _ := k.tenants.LoadOrStore(tenant, c)

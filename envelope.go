@@ -33,7 +33,7 @@ func (k *Keeper) Seal(ctx context.Context, s Scope, plaintext, aad []byte) ([]by
 	defer k.leave()
 	t := k.cache(s.Tenant)
 	var out []byte
-	g, err := t.use(ctx, func() (grant, error) { return t.grantSeal(ctx, s.Purpose) },
+	g, err := t.use(ctx, func() (grant, error) { return t.grantSeal(ctx, s.Purpose, len(plaintext)) },
 		func(g grant, raw []byte) (err error) {
 			header, core, err := g.header(s.Tenant)
 			if err != nil {

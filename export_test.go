@@ -1,5 +1,7 @@
 package byok
 
+import "context"
+
 // What tests of package byok_test may do that nobody else may.
 
 // SetCacheSize replaces the bound of the data-key cache, before its first use.
@@ -21,4 +23,17 @@ func (k *Keeper) RememberedBlobs(tenant string) int {
 		return 0
 	}
 	return b.lru.Len()
+}
+
+// SetLimits replaces what one data key may seal, and the block that a process
+// reserves of it, before the first use.
+func (k *Keeper) SetLimits(messages, bytes, blockMessages, blockBytes int64) {
+	k.limits = sealLimits{messages: messages, bytes: bytes, blockMessages: blockMessages, blockBytes: blockBytes}
+}
+
+// Reserved returns what is reserved of a data key, according to the Store.
+func (k *Keeper) Reserved(ctx context.Context, tenant string, id DataKeyID) (messages, bytes int64, err error) {
+	var u usageItem
+	_, err = k.getJSON(ctx, refUsage(tenant, id), &u)
+	return u.Messages, u.Bytes, err
 }

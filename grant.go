@@ -12,6 +12,7 @@ import (
 type grant struct {
 	e       *entry
 	proof   string           // request id under the lease
+	quota   *quota           // what it may seal; nil for a data key that seals no more, or one message only
 	from    format.Recipient // where an envelope carries the data key; else zero
 	inside  bool             // per-operation: the envelope carries wrapped
 	wrapped []byte
@@ -81,11 +82,33 @@ func (g grant) header(tenant string) (header, core []byte, err error) {
 	return header, core, err
 }
 
-// grantSeal finds the data key that seals now.
-func (t *tenantCache) grantSeal(ctx context.Context, purpose string) (grant, error) {
+// grantSeal finds the data key that seals now, and uses up what one message of size
+// bytes takes of its limits.
+func (t *tenantCache) grantSeal(ctx context.Context, purpose string, size int) (g grant, err error) {
 	if t.k.perOperation {
 		return t.sealAlone(ctx, purpose)
 	}
+	for range rollTries {
+		if g, err = t.grantCurrent(ctx, purpose); err != nil {
+			return g, err
+		}
+		if g.quota == nil { // the generation moved on while it was loaded
+			err = errSpent
+			continue
+		}
+		if err = g.quota.charge(ctx, 1, int64(size)); err != errSpent {
+			break
+		}
+	}
+	return g, err
+}
+
+// rollTries bounds how many data keys in a row an operation finds used up. Each takes a
+// whole generation, so a second one is a curiosity.
+const rollTries = 10
+
+// grantCurrent finds the data key that seals now.
+func (t *tenantCache) grantCurrent(ctx context.Context, purpose string) (grant, error) {
 	t.mu.RLock()
 	g, st, err := t.look(t.current[purpose])
 	t.mu.RUnlock()
@@ -147,7 +170,7 @@ func (t *tenantCache) look(e *entry) (g grant, st lease.State, err error) {
 	if st == lease.Refresh && t.flights[e.id.flight()] != nil {
 		st = lease.Active // its renewal is under way
 	}
-	return grant{e: e, proof: e.request}, st, nil
+	return grant{e: e, proof: e.request, quota: e.quota}, st, nil
 }
 
 // served ends a hit, and sees to its renewal.
@@ -166,7 +189,7 @@ func (t *tenantCache) served(ctx context.Context, g grant, st lease.State, err e
 func (t *tenantCache) loaded(g grant, err error) (grant, error) {
 	if err == nil {
 		t.mu.RLock()
-		g.proof = g.e.request
+		g.proof, g.quota = g.e.request, g.e.quota
 		t.mu.RUnlock()
 	}
 	return g, err

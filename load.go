@@ -129,6 +129,8 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 	if err != nil {
 		panic("byok: internal error: " + err.Error()) // every field was checked on its way here
 	}
+	l := t.k.limits
+	use := usageItem{layoutVersion, min(l.blockMessages, l.messages), min(l.blockBytes, l.bytes)} // who makes it will use it
 	var winner DataKeyID
 	_, err = t.change(ctx, false, func(ctx context.Context, now *state) (change, error) {
 		if err := now.usable(); err != nil {
@@ -150,10 +152,14 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 		return change{events: []Event{event}, writes: []Item{
 			encodeItem(ref, 0, generationItem{layoutVersion, id}),
 			encodeItem(refDataKey(t.tenant, id), 0, dataKeyItem{layoutVersion, purpose, now.Generation, event.Time, header}),
+			encodeItem(refUsage(t.tenant, id), 0, use),
 		}}, nil
 	})
 	switch {
 	case err == nil:
+		t.mu.Lock()
+		t.quota(id, e.generation).grant(use, use.Messages, use.Bytes)
+		t.mu.Unlock()
 		if out := t.install(c.access, e, proof, read); out != nil {
 			return out, nil
 		}

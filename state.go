@@ -23,6 +23,7 @@ import (
 //	                  ack:<n>                      the nth waiver acknowledgement
 //	                  gen:<purpose>:<generation>   which data key; its absence is what makes creation race-free
 //	                  dek:<data key id>            a wrapped data key
+//	                  use:<data key id>            how much of its limits is reserved
 //	cmk               <SHA-256 of the key id>      which tenant uses this CMK
 //	waiver            <SHA-256 of the waiver>      a text that somebody acknowledged
 const (

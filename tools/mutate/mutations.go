@@ -140,6 +140,30 @@ var mutations = []mutation{
 	{name: "breaker-hides-suspension", file: "grant.go", tests: ".", // I6
 		old: "a != nil && (a.lease.Denied() || t.state.usable() == nil) {", new: "a != nil {"},
 
+	// How much a data key may seal (I15).
+	{name: "limits-used-before-reserved", file: "limits.go", tests: "I15", // the answer of the Store is not waited for
+		old: "\t\tcase !errors.Is(err, ErrConflict):\n\t\t\treturn storeError(err)\n", new: "\t\tcase !errors.Is(err, ErrConflict):\n\t\t\tq.grant(u, m, b)\n\t\t\treturn nil\n"},
+	{name: "limits-conflict-is-a-grant", file: "limits.go", tests: "I15",
+		old: "\t\tcase err == nil:\n\t\t\tq.t.k.stats.blocks.Add(1)", new: "\t\tcase err == nil, errors.Is(err, ErrConflict):\n\t\t\tq.t.k.stats.blocks.Add(1)"},
+	{name: "limits-not-compared-and-set", file: "limits.go", tests: "I15", // reserved by two processes
+		old: "m := min(short(q.messages.Load(), l.blockMessages), max(0, l.messages-u.Messages))", new: "m := short(q.messages.Load(), l.blockMessages)"},
+	{name: "limits-bytes-not-counted", file: "limits.go", tests: "I15",
+		old: "if q.bytes.Add(-bytes) >= 0 {", new: "if true {"},
+	{name: "limits-message-lost-to-bytes", file: "limits.go", tests: "I15",
+		old: "\t\tq.bytes.Add(bytes)\n\t}\n\tq.messages.Add(messages)\n\treturn false", new: "\t}\n\treturn false"},
+	{name: "limits-goes-back", file: "limits.go", tests: "I15", // an older count is put back into the Store
+		old: "\t\tif older {\n", new: "\t\tif false {\n"},
+	{name: "limits-remainder-forgotten", file: "cache.go", tests: "I15", // each end of a lease wastes a block
+		old: "\tif t.entries[e.id] == e {\n\t\tdelete(t.entries, e.id)\n\t}", new: "\tdelete(t.quotas, e.id.dataKey)\n\tif t.entries[e.id] == e {\n\t\tdelete(t.entries, e.id)\n\t}"},
+	{name: "limits-no-fetch-ahead", file: "limits.go", tests: "I15",
+		old: "if q.low() && !q.spent.Load() {", new: "if false {"},
+	{name: "limits-hoards", file: "limits.go", tests: "I15", // a crash wastes more than a block
+		old: "\treturn block - max(0, have)\n", new: "\treturn 2 * block\n"},
+	{name: "limits-no-roll-over", file: "limits.go", tests: "I15",
+		old: "\t\t\t\terr = q.t.rollOver(ctx, q)\n", new: "\t\t\t\tq.messages.Add(messages)\n\t\t\t\tq.bytes.Add(bytes)\n\t\t\t\treturn nil\n"},
+	{name: "limits-stale-data-key-is-free", file: "grant.go", tests: "I15", // without a count
+		old: "\t\t\terr = errSpent\n\t\t\tcontinue\n", new: "\t\t\treturn g, nil\n"},
+
 	// Calls of the KMS.
 	{name: "calls-probe-retried", file: "calls.go", tests: ".", // with the breaker open one attempt is enough
 		old: " || c.access.broken() {", new: " {"},
