@@ -18,6 +18,9 @@ type access struct {
 	lease lease.Key
 	seen  Access
 	last  *KeyError // newest refusal; nil after a success
+
+	hints  hintSteps
+	hinted bool // another process said that access has changed, and KMS has not been asked since
 }
 
 func (a *access) begin(op lease.Ops) lease.Call {
@@ -48,7 +51,7 @@ func (a *access) succeeded(ctx context.Context, c lease.Call, request string) {
 	t.mu.Lock()
 	old, was := t.status(), a.lease.Denied()
 	if a.lease.Succeed(c) && !a.lease.Denied() {
-		a.seen, a.last = AccessAccessible, nil
+		a.seen, a.last, a.hinted = AccessAccessible, nil, false
 	}
 	restored := was && !a.lease.Denied()
 	now := t.status()
@@ -68,10 +71,13 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 	t := a.t
 	var purged []*entry
 	t.mu.Lock()
-	old, first := t.status(), false
+	old, first, hinted := t.status(), false, false
 	switch ke.Class {
 	case ClassDenied, ClassPlatformDenied:
-		first = !a.lease.Denied()
+		first, hinted = !a.lease.Denied(), a.hinted
+		if a.hinted = false; first {
+			a.hints = hintSteps{} // whoever said so was right
+		}
 		a.lease.Deny(c, t.k.clock.Now())
 		a.seen, a.last = AccessBlocked, ke
 		if ke.Class == ClassPlatformDenied {
@@ -96,6 +102,9 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 	now := t.status()
 	t.mu.Unlock()
 	t.k.wipe(purged)
+	if first && !hinted { // else the others know: it is they who told
+		t.k.publish(t.tenant, kindHint)
+	}
 	if first {
 		t.k.stats.denials.Add(1)
 		t.k.note(ctx, Event{Op: OpDeny, Outcome: OutcomeDenied, Class: ke.Class, Code: Code(ke),
@@ -179,6 +188,9 @@ var errLeaseEnded = newError(ErrKeyUnavailable, "the lease ended meanwhile")
 // refusal is what the newest state and access say against serving anything, by
 // themselves. The caller holds mu.
 func (t *tenantCache) refusal() error {
+	if err := t.k.fleet.refusal(); err != nil {
+		return err
+	}
 	if err := t.state.usable(); err != nil {
 		return err
 	}

@@ -65,7 +65,8 @@ func (t *tenantCache) acknowledge(ctx context.Context, a Acknowledgement, event 
 		case err != nil:
 			return change{}, err
 		}
-		return change{events: append([]Event{now}, t.activate(s, now)...), writes: writes}, nil
+		activated := t.activate(s, now)
+		return change{quiet: activated == nil, events: append([]Event{now}, activated...), writes: writes}, nil
 	})
 	if err == errUnchanged {
 		return unchanged, err

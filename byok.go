@@ -54,6 +54,7 @@ type Observer struct {
 	KMSCall      func(tenant string, c KMSCall) // after each attempt
 	StateChange  func(old, now KeyStatus)       // of access, as seen by this process, and of lifecycle, as made by it
 	AuditFailure func(error)                    // an event could not be recorded
+	Warning      func(tenant string, w Warning) // something is about to go wrong; tenant is "" if it concerns all
 }
 
 // Stats are counters since New, but for Leases, which is how many there are.
@@ -83,6 +84,7 @@ type Keeper struct {
 	clock        lease.Clock
 	ids          eventIDs
 	limits       sealLimits
+	fleet        fleet
 
 	tenants sync.Map // tenant -> *tenantCache
 	lru     leaseList
@@ -139,6 +141,7 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 		return nil, err
 	}
 	k.ids.init()
+	k.fleet.init()
 	k.done, k.stop = context.WithCancel(context.Background())
 	return k, nil
 }
@@ -195,56 +198,6 @@ func (k *Keeper) Stats() Stats {
 		return true
 	})
 	return s
-}
-
-// Run does what no operation waits for, until ctx is done or the Keeper is
-// closed, and then returns ctx's error or ErrClosed: it wipes data keys whose
-// lease has ended, and delivers events that a crash left undelivered. It is
-// optional, and one per Keeper is enough.
-func (k *Keeper) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer context.AfterFunc(k.done, cancel)()
-	var deliveries sync.WaitGroup
-	defer deliveries.Wait()
-	defer cancel()
-	deliveries.Go(func() { // apart: a sink that hangs must not keep data keys from being wiped
-		for every(ctx, time.Minute, k.deliverAll) {
-		}
-	})
-	for every(ctx, time.Second, func(context.Context) { k.sweep() }) {
-	}
-	if k.closed.Load() {
-		return ErrClosed
-	}
-	return ctx.Err()
-}
-
-// every calls f and then waits. It reports whether to go on.
-func every(ctx context.Context, pause time.Duration, f func(context.Context)) bool {
-	f(ctx)
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// deliverAll delivers what is in any tenant's outbox. One tenant's trouble is not
-// another's.
-func (k *Keeper) deliverAll(ctx context.Context) {
-	for tenant, err := range k.Tenants(ctx) {
-		if err == nil {
-			tctx, cancel := context.WithTimeout(ctx, recordTimeout)
-			err = (&tenantCache{k: k, tenant: tenant}).flush(tctx) // without keeping a cache for every tenant there is
-			cancel()
-		}
-		if err != nil && ctx.Err() == nil {
-			k.log.WarnContext(ctx, "byok: undelivered events are left for later", "tenant", tenant, "error", err.Error())
-		}
-	}
 }
 
 // Close ends everything. Commands and loads that are under way are cancelled;

@@ -77,7 +77,7 @@ func (t *tenantCache) check(e *entry) lease.State {
 func (t *tenantCache) install(a *access, e *entry, c lease.Call, read lease.Time) *entry {
 	t.mu.Lock()
 	proof, ok := a.lease.Prove(c, read, t.k.maxAge, rand.Float64())
-	if !ok || t.access != a || t.state.usable() != nil {
+	if !ok || t.access != a || t.refusal() != nil {
 		t.mu.Unlock()
 		return nil
 	}

@@ -14,6 +14,10 @@ import (
 // keys meet here, so a handful in a row is already a crowd.
 const changeTries = 100
 
+// logTries is how often a change is tried together with its entry in the change
+// log, which all tenants share.
+const logTries = 4
+
 // tookPatience bounds the search for the truth about a write.
 const tookPatience = 5 * time.Second
 
@@ -28,6 +32,7 @@ const maxPending = 32
 type change struct {
 	events []Event // at least one; delivered in this order
 	writes []Item  // beside the tenant's state
+	quiet  bool    // no lease depends on it, so other processes need not hear of it soon
 }
 
 // change reads the tenant's state, lets f change a copy of it, and writes both
@@ -93,7 +98,20 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 				V int `json:"v"`
 			}{layoutVersion}))
 		}
+		// The log is shared by all tenants, and a crowd there must not stop a stop, nor
+		// anything else: if somebody of this process is at it, or a few races have been lost
+		// to others, the change goes without it, and is published afterwards.
+		var number uint64
+		alone := !ch.quiet && try < logTries && t.k.fleet.writing.CompareAndSwap(false, true)
+		if alone {
+			if logged, n, err := t.k.logWrites(ctx, t.k.entry(t.tenant, kindState)); err == nil {
+				writes, number = append(writes, logged...), n
+			}
+		}
 		err = t.k.store.Apply(ctx, append(writes, ch.writes...)...)
+		if alone {
+			t.k.fleet.writing.Store(false)
+		}
 		if errors.Is(err, ErrConflict) {
 			continue
 		}
@@ -101,6 +119,9 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 			return nil, storeError(err)
 		}
 		t.see(s)
+		if t.k.fleet.raise(number); number == 0 && !ch.quiet {
+			t.k.publish(t.tenant, kindState)
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		defer cancel()
 		if err := t.k.recordAll(ctx, next.Events); err != nil {

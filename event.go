@@ -33,6 +33,9 @@ func (g *eventIDs) next(now time.Time) string {
 	return string(h[:])
 }
 
+// process names this process, as the end of its event ids does.
+func (g *eventIDs) process() string { return hex.EncodeToString(g.node[:]) }
+
 // stamp gives an event its identity and time, unless it has them.
 func (k *Keeper) stamp(e Event) Event {
 	if e.ID != "" {

@@ -37,3 +37,6 @@ func (k *Keeper) Reserved(ctx context.Context, tenant string, id DataKeyID) (mes
 	_, err = k.getJSON(ctx, refUsage(tenant, id), &u)
 	return u.Messages, u.Bytes, err
 }
+
+// MaxChanges is the bound of the change log.
+const MaxChanges = maxChanges

@@ -24,9 +24,10 @@ func (id entryID) flight() flightID { return flightID{false, id.purpose, id.data
 
 // flight is a load under way; e and err are final once done is closed.
 type flight struct {
-	done chan struct{}
-	e    *entry
-	err  error
+	done  chan struct{}
+	e     *entry
+	err   error
+	stale bool // leases were dropped meanwhile: what it brings counts for nothing. Guarded by the tenantCache's lock
 }
 
 // fly joins the flight id, or begins it with f, and waits for its end or ctx's.
@@ -60,7 +61,14 @@ func (t *tenantCache) takeoff(ctx context.Context, id flightID, op Op, f func(co
 		defer func() { // also if a Store panics: then the process ends, and nobody hangs on the way
 			t.mu.Lock()
 			delete(t.flights, id)
+			stale := fl.stale && fl.e != nil
+			if stale {
+				t.drop(fl.e)
+			}
 			t.mu.Unlock()
+			if stale { // whoever waits finds it wiped, and loads it anew
+				t.k.wipe([]*entry{fl.e})
+			}
 			close(fl.done)
 		}()
 		ctx, cancel := t.k.detach(ctx, kmsDeadline)

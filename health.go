@@ -31,7 +31,12 @@ func (t *Tenant) Health(ctx context.Context) (Health, error) {
 	if !t.k.perOperation {
 		h.RevocationBound = t.k.maxAge
 	}
-	h.Checks = append(h.Checks, Check{Name: "store", Status: "pass", Took: time.Since(start)})
+	store := Check{Name: "store", Status: "pass", Took: time.Since(start)}
+	refused := t.k.fleet.refusal()
+	if refused != nil {
+		store.Status, store.Code = "fail", Code(refused)
+	}
+	h.Checks = append(h.Checks, store)
 	waiver := Check{Name: "waiver", Status: "pass"}
 	if !s.Ack.of(&t.k.waiver, t.k.waiverHash) {
 		waiver.Status = "warn"
@@ -39,7 +44,9 @@ func (t *Tenant) Health(ctx context.Context) (Health, error) {
 	h.Checks = append(h.Checks, waiver)
 
 	event.Key, event.Version = s.Key, s.Generation
-	refused := s.usable() // the lifecycle's word; KMS's comes next
+	if refused == nil {
+		refused = s.usable() // the lifecycle's word; KMS's comes next
+	}
 	if refused == nil || errors.Is(refused, ErrWaiverRequired) {
 		if kerr := c.examine(ctx, s.Key, &h, &event); kerr != nil {
 			refused = kerr
@@ -143,7 +150,8 @@ func (t *tenantCache) describe(ctx context.Context, c *caller, h *Health) {
 
 // Recheck drops the tenant's leases in this process and proves access anew: for
 // a platform that hears from the tenant's AWS account that the CMK or its policy
-// has changed. A denial is in the status, not an error. While the key is denied it asks KMS
+// has changed. Other processes that Run get the same as a hint, so one call is enough
+// for a fleet. A denial is in the status, not an error. While the key is denied it asks KMS
 // no more often than an operation would.
 func (t *Tenant) Recheck(ctx context.Context) (KeyStatus, error) {
 	ctx, c, done, err := t.open(ctx)
@@ -158,13 +166,11 @@ func (t *Tenant) Recheck(ctx context.Context) (KeyStatus, error) {
 	}
 	if err == nil {
 		event.Key = s.Key
-		c.mu.Lock()
-		gone := c.purge(func(*entry) bool { return true })
-		c.mu.Unlock()
-		t.k.wipe(gone)
+		t.k.wipe(c.dropAll())
 		err = s.usable()
 	}
 	if err == nil {
+		c.tell()
 		err = c.recheck(ctx, s.Key, &event)
 	}
 	_, err = t.k.conclude(ctx, event, err)

@@ -6,8 +6,8 @@ import (
 )
 
 // Revoke removes the tenant's key: the tenant's own emergency brake. Data
-// operations are refused with ErrKeyRemoved from now on in this process, and within MaxAge in
-// all others. It touches neither the CMK nor any ciphertext, so registering the
+// operations are refused with ErrKeyRemoved from now on in this process, within about a second
+// in others that Run, and within MaxAge everywhere. It touches neither the CMK nor any ciphertext, so registering the
 // same CMK again opens everything again. It is idempotent.
 //
 // It takes effect even if the AuditSink fails: the error is ErrNotAudited then,

@@ -17,6 +17,9 @@ func (t *tenantCache) permitted(ctx context.Context) (read lease.Time, s *state,
 	if s, err = t.readState(ctx); err == nil {
 		err = s.usable()
 	}
+	if err == nil {
+		err = t.k.fleet.refusal()
+	}
 	return read, s, err
 }
 
@@ -149,7 +152,7 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 		}
 		now.DataKeys++
 		e.generation, event.Version = now.Generation, now.Generation
-		return change{events: []Event{event}, writes: []Item{
+		return change{quiet: true, events: []Event{event}, writes: []Item{
 			encodeItem(ref, 0, generationItem{layoutVersion, id}),
 			encodeItem(refDataKey(t.tenant, id), 0, dataKeyItem{layoutVersion, purpose, now.Generation, event.Time, header}),
 			encodeItem(refUsage(t.tenant, id), 0, use),

@@ -8,7 +8,8 @@ import (
 // Rotate starts a new generation of data keys. One validating GenerateDataKey
 // comes first: if KMS denies it, nothing changes. Each purpose gets its data key
 // of the new generation on first use, so a rotation neither blocks nor fails a
-// Seal or Open; other processes follow within MaxAge. Older data keys go on
+// Seal or Open; other processes follow within about a second if they
+// Run, and within MaxAge. Older data keys go on
 // opening what they sealed.
 //
 // Errors are Seal's, and ErrNotAudited beside the result as in Register.

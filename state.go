@@ -26,10 +26,12 @@ import (
 //	                  use:<data key id>            how much of its limits is reserved
 //	cmk               <SHA-256 of the key id>      which tenant uses this CMK
 //	waiver            <SHA-256 of the waiver>      a text that somebody acknowledged
+//	changes           head, log                    what changed lately, see changelog.go
 const (
 	partTenants = "tenants"
 	partCMK     = "cmk"
 	partWaiver  = "waiver"
+	partChanges = "changes"
 	idState     = "state"
 	idOutbox    = "outbox"
 )

@@ -82,7 +82,7 @@ var mutations = []mutation{
 	{name: "cache-platform-denial-is-outage", file: "access.go", tests: ".",
 		old: "\tcase ClassDenied, ClassPlatformDenied:\n\t\tfirst", new: "\tcase ClassDenied:\n\t\tfirst"},
 	{name: "cache-install-ignores-state", file: "cache.go", tests: ".", // suspended while KMS was asked
-		old: "if !ok || t.access != a || t.state.usable() != nil {", new: "if !ok || t.access != a {"},
+		old: "if !ok || t.access != a || t.refusal() != nil {", new: "if !ok || t.access != a {"},
 	{name: "cache-no-refusal-at-release", file: "access.go", tests: ".", // I8
 		old: "\tif err := t.refusal(); err != nil {\n\t\treturn err\n\t}\n\tswitch t.check(e) {", new: "\tswitch t.check(e) {"},
 	{name: "cache-no-last-release-check", file: "envelope.go", tests: ".", // a denial while the event is recorded
@@ -106,8 +106,8 @@ var mutations = []mutation{
 		old: "\tif err == nil {\n\t\tif out := t.install(c.access, e, proof, read); out != nil {\n\t\t\treturn out, nil\n\t\t}\n\t\terr = t.lost(c.access)\n\t}\n\te.dek.Wipe()",
 		new: "\tif e.dek != nil {\n\t\tif out := t.install(c.access, e, proof, read); out != nil {\n\t\t\treturn out, nil\n\t\t}\n\t\terr = t.lost(c.access)\n\t}\n\te.dek.Wipe()"},
 	{name: "load-data-key-not-exclusive", file: "load.go", tests: ".", // I19
-		old: "if _, err := t.k.getJSON(ctx, ref, &g); err != ErrNotFound {\n\t\t\tif err == nil {\n\t\t\t\terr, winner = errLostRace, g.DataKey\n\t\t\t}\n\t\t\treturn change{}, err\n\t\t}\n\t\tnow.DataKeys++\n\t\te.generation, event.Version = now.Generation, now.Generation\n\t\treturn change{events: []Event{event}, writes: []Item{\n\t\t\tencodeItem(ref, 0,",
-		new: "rev, err := t.k.getJSON(ctx, ref, &g)\n\t\tif err != nil && err != ErrNotFound {\n\t\t\treturn change{}, errors.Join(err, errLostRace)\n\t\t}\n\t\twinner = DataKeyID{}\n\t\tnow.DataKeys++\n\t\te.generation, event.Version = now.Generation, now.Generation\n\t\treturn change{events: []Event{event}, writes: []Item{\n\t\t\tencodeItem(ref, rev,"},
+		old: "if _, err := t.k.getJSON(ctx, ref, &g); err != ErrNotFound {\n\t\t\tif err == nil {\n\t\t\t\terr, winner = errLostRace, g.DataKey\n\t\t\t}\n\t\t\treturn change{}, err\n\t\t}\n\t\tnow.DataKeys++\n\t\te.generation, event.Version = now.Generation, now.Generation\n\t\treturn change{quiet: true, events: []Event{event}, writes: []Item{\n\t\t\tencodeItem(ref, 0,",
+		new: "rev, err := t.k.getJSON(ctx, ref, &g)\n\t\tif err != nil && err != ErrNotFound {\n\t\t\treturn change{}, errors.Join(err, errLostRace)\n\t\t}\n\t\twinner = DataKeyID{}\n\t\tnow.DataKeys++\n\t\te.generation, event.Version = now.Generation, now.Generation\n\t\treturn change{quiet: true, events: []Event{event}, writes: []Item{\n\t\t\tencodeItem(ref, rev,"},
 	{name: "load-restores-after-one", file: "load.go", tests: ".", // leaves denied after one success of one operation
 		old: "if missing&lease.Wrap != 0 {", new: "if false {"},
 	{name: "load-asks-another-key", file: "load.go", tests: ".", // an ARN out of an envelope
@@ -243,6 +243,42 @@ var mutations = []mutation{
 		old: "\tevent.Calls, event.Proof = c.calls, made.RequestID\n\tif err != nil {\n\t\treturn nil, err\n\t}\n", new: "\tevent.Calls, event.Proof = c.calls, made.RequestID\n"},
 	{name: "rotate-by-two", file: "rotate.go", tests: ".",
 		old: "\t\ts.Generation++\n", new: "\t\ts.Generation += 2\n"},
+
+	// The fleet.
+	{name: "fleet-change-not-logged", file: "change.go", tests: "Fleet|ChangeLog",
+		old: "writes, number = append(writes, logged...), n", new: "number = n"},
+	{name: "fleet-stop-waits-for-the-log", file: "change.go", tests: "TestStopWithoutTheChangeLog",
+		old: "!ch.quiet && try < logTries && ", new: "!ch.quiet && "},
+	{name: "fleet-lost-race-not-published", file: "change.go", tests: "TestStopWithoutTheChangeLog",
+		old: "number == 0 && !ch.quiet {", new: "false {"},
+	{name: "fleet-denial-not-published", file: "access.go", tests: "Fleet",
+		old: "if first && !hinted {", new: "if false {"},
+	{name: "fleet-hint-echoed", file: "access.go", tests: "Fleet", // each process tells all what it was told
+		old: "if first && !hinted {", new: "if first {"},
+	{name: "fleet-own-hint-heard", file: "fleet.go", tests: "Hint|WrongRole|Fleet|TestI10|TestRecheck",
+		old: "} else if c.By != k.ids.process() {", new: "} else {"},
+	{name: "fleet-overflow-ignored", file: "fleet.go", tests: "TestChangeLogOverflow",
+		old: "if !whole || l.revision < n {", new: "if false {"},
+	{name: "fleet-first-look-skipped", file: "fleet.go", tests: "Fleet", // what changed before Run
+		old: "f.first, f.seen = false, n", new: "clear(f.states)\n\t\tf.first, f.seen = false, n"},
+	{name: "fleet-failed-read-forgotten", file: "fleet.go", tests: "Fleet",
+		old: "if _, err := t.readState(ctx); err != nil && err != errRolledBack && t.holds() {", new: "if _, err := t.readState(ctx); false {"},
+	{name: "fleet-hint-without-backoff", file: "fleet.go", tests: "TestUnfoundedHintsBackOff",
+		old: "if now.Mono < h.next {\n\t\treturn false\n\t}\n", new: ""},
+	{name: "fleet-early-hint-forgotten", file: "fleet.go", tests: "TestUnfoundedHintsBackOff",
+		old: "if !a.hints.take(now) {\n\t\tt.mu.Unlock()\n\t\treturn false", new: "if !a.hints.take(now) {\n\t\tt.mu.Unlock()\n\t\treturn true"},
+	{name: "fleet-hint-keeps-leases", file: "fleet.go", tests: "Fleet",
+		old: "a.lease.Hint(now)\n\tgone := t.dropLocked()", new: "a.lease.Hint(now)\n\tvar gone []*entry"},
+	{name: "fleet-load-under-way-counts", file: "flight.go", tests: "TestHintDuringALoad",
+		old: "stale := fl.stale && fl.e != nil", new: "stale := false"},
+	{name: "fleet-rollback-ignored", file: "fleet.go", tests: "RolledBackFleet",
+		old: "if err == nil && n < floor {", new: "if false {"},
+	{name: "fleet-rollback-keeps-leases", file: "fleet.go", tests: "RolledBackFleet",
+		old: "k.wipe(v.(*tenantCache).dropAll())\n\t\treturn true", new: "return true"},
+	{name: "fleet-rollback-sticks", file: "fleet.go", tests: "RolledBackFleet", // I5
+		old: "if f.behind.CompareAndSwap(true, false) {", new: "if false {"},
+	{name: "fleet-log-forgets-silently", file: "changelog.go", tests: "ChangeLog",
+		old: "next.Dropped = next.Changes[over-1].N\n", new: ""},
 
 	// awskms.
 	{name: "awskms-denied-is-outage", file: "awskms/classify.go", tests: ".",

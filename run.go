@@ -1,0 +1,64 @@
+package byok
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Run does what no operation waits for, until ctx is done or the Keeper is
+// closed, and then returns ctx's error or ErrClosed: it wipes data keys whose
+// lease has ended, delivers events that a crash left undelivered, and follows
+// what other processes on the same Store do: their Revoke, Suspend, Resume, Rotate
+// and Register take effect here within about a second. Without it they do within MaxAge.
+// It is optional, and one per Keeper is enough.
+func (k *Keeper) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer context.AfterFunc(k.done, cancel)()
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer cancel()
+	// Apart: a sink or Store that hangs must not keep data keys from being wiped.
+	others.Go(func() {
+		for every(ctx, time.Minute, k.deliverAll) {
+		}
+	})
+	others.Go(func() {
+		for every(ctx, followPause(), k.follow) {
+		}
+	})
+	for every(ctx, time.Second, func(context.Context) { k.sweep() }) {
+	}
+	if k.closed.Load() {
+		return ErrClosed
+	}
+	return ctx.Err()
+}
+
+// every calls f and then waits. It reports whether to go on.
+func every(ctx context.Context, pause time.Duration, f func(context.Context)) bool {
+	f(ctx)
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// deliverAll delivers what is in any tenant's outbox. One tenant's trouble is not
+// another's.
+func (k *Keeper) deliverAll(ctx context.Context) {
+	for tenant, err := range k.Tenants(ctx) {
+		if err == nil {
+			tctx, cancel := context.WithTimeout(ctx, recordTimeout)
+			err = (&tenantCache{k: k, tenant: tenant}).flush(tctx) // without keeping a cache for every tenant there is
+			cancel()
+		}
+		if err != nil && ctx.Err() == nil {
+			k.log.WarnContext(ctx, "byok: undelivered events are left for later", "tenant", tenant, "error", err.Error())
+		}
+	}
+}
