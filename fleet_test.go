@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -116,11 +117,10 @@ func TestI3_DenialReachesTheFleet(t *testing.T) {
 		for _, k := range append(fleet, alone) {
 			mustOpen(t, k, "acme", sealed, "", "x")
 		}
-		start := time.Now()
+		start, written := time.Now(), changes(t, env.Store)
 		cmk.Disable()
 		_, err := acme.Health(t.Context())
 		want(t, "Health", err, nil)
-		written := changes(t, env.Store)
 		for i, k := range fleet {
 			until(t, soon, fmt.Sprintf("the denial in process %d", i), func() bool {
 				_, err := open(t, k, "acme", sealed, "")
@@ -179,6 +179,18 @@ func TestRecheckReachesTheFleet(t *testing.T) {
 			t.Errorf("%d KMS calls in the other process for a false alarm, want 1", n)
 		}
 		time.Sleep(10 * time.Second)
+
+		env.Fake.ResetCalls() // a process does not take its own word for news
+		_, err = k.Tenant("acme").Recheck(t.Context())
+		want(t, "Recheck", err, nil)
+		for range 50 {
+			mustOpen(t, k, "acme", sealed, "", "x")
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := len(env.Fake.Calls()); n != 3 {
+			t.Errorf("%d KMS calls after a Recheck of one's own, want 3", n)
+		}
+
 		cmk.Disable()
 		_, err = acme.Recheck(t.Context())
 		want(t, "Recheck", err, nil)
@@ -415,6 +427,48 @@ func TestStopWithoutTheChangeLog(t *testing.T) {
 	})
 }
 
+// A hint that comes too early for its back-off is not lost: it waits.
+func TestEarlyHintWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		acme, cmk := env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		k := process(t, env)
+		for range 4 { // false alarms: the next step is 8 s
+			_, err := acme.Recheck(t.Context())
+			want(t, "Recheck", err, nil)
+			time.Sleep(10 * time.Second)
+			mustOpen(t, k, "acme", sealed, "", "x")
+		}
+		_, err := acme.Recheck(t.Context())
+		want(t, "Recheck", err, nil)
+		time.Sleep(soon)
+		mustOpen(t, k, "acme", sealed, "", "x")
+		cmk.Disable()
+		_, err = acme.Recheck(t.Context())
+		want(t, "Recheck", err, nil)
+		d := until(t, 17*time.Second+soon, "the denial", func() bool {
+			_, err := open(t, k, "acme", sealed, "")
+			return errors.Is(err, byok.ErrKeyDenied)
+		})
+		if d < 5*time.Second {
+			t.Errorf("heeded after %v", d)
+		}
+	})
+}
+
+// slowKeyring has its answers on the way for a while.
+type slowKeyring struct {
+	byok.Keyring
+	delay atomic.Int64
+}
+
+func (s *slowKeyring) UnwrapDataKey(ctx context.Context, key byok.KeyID, w []byte, ec byok.EncryptionContext) (*byok.DEK, byok.Receipt, error) {
+	dek, r, err := s.Keyring.UnwrapDataKey(ctx, key, w, ec)
+	time.Sleep(time.Duration(s.delay.Load()))
+	return dek, r, err
+}
+
 // A load that was under way when the hint came proves nothing about the time
 // after it: the operation asks again.
 func TestHintDuringALoad(t *testing.T) {
@@ -422,18 +476,85 @@ func TestHintDuringALoad(t *testing.T) {
 		env := byoktest.New(t, nil)
 		acme, cmk := env.Tenant("acme")
 		sealed := seal(t, env.Keeper, "acme", "x", "")
-		k := process(t, env)
-		mustOpen(t, k, "acme", sealed, "", "x")
-		time.Sleep(byok.DefaultMaxAge)
-		env.Fake.Latency(4 * time.Second) // decides on arrival: the answer is on its way when the key is disabled
+		slow := &slowKeyring{Keyring: env.Keys}
+		k, err := byok.New(byoktest.Service, slow, env.Store, env.Audit, nil)
+		want(t, "New", err, nil)
+		defer k.Close()
+		go func() { _ = k.Run(t.Context()) }()
+		time.Sleep(2 * time.Second)
+		slow.delay.Store(int64(4 * time.Second))
 		result := make(chan error)
 		go func() { _, err := open(t, k, "acme", sealed, ""); result <- err }()
 		time.Sleep(time.Second)
-		env.Fake.Latency(0)
+		slow.delay.Store(0)
 		cmk.Disable()
-		_, err := acme.Recheck(t.Context())
+		_, err = acme.Recheck(t.Context())
 		want(t, "Recheck", err, nil)
 		want(t, "Open", <-result, byok.ErrKeyDenied)
+	})
+}
+
+// What was changed before a process began to Run is found at its first look.
+func TestFirstLookFindsWhatCameBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		acme, _ := env.Tenant("acme")
+		k := env.NewKeeper()
+		sealed := seal(t, k, "acme", "x", "")
+		_, err := acme.Suspend(t.Context(), "")
+		want(t, "Suspend", err, nil)
+		mustOpen(t, k, "acme", sealed, "", "x")
+		go func() { _ = k.Run(t.Context()) }()
+		time.Sleep(100 * time.Millisecond)
+		_, err = open(t, k, "acme", sealed, "")
+		want(t, "Open", err, byok.ErrSuspended)
+	})
+}
+
+// moodyStore fails the reads of one item for a while.
+type moodyStore struct {
+	byok.Store
+	bad atomic.Pointer[byok.Ref]
+	hit atomic.Int32
+}
+
+func (s *moodyStore) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
+	if bad := s.bad.Load(); bad != nil && *bad == r {
+		s.hit.Add(1)
+		return byok.Item{}, errFlaky
+	}
+	return s.Store.Get(ctx, r)
+}
+
+// A change that was heard of, and could not be read just then, is read later.
+func TestFleetReadsAgainWhatFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		acme, _ := env.Tenant("acme")
+		store := &moodyStore{Store: env.Store}
+		k, err := byok.New(byoktest.Service, env.Keys, store, env.Audit, nil)
+		want(t, "New", err, nil)
+		defer k.Close()
+		sealed := seal(t, k, "acme", "x", "")
+		go func() { _ = k.Run(t.Context()) }()
+		for _, ref := range []byok.Ref{{Partition: "tenant:acme", ID: "state"}, {Partition: "changes", ID: "log"}, {Partition: "changes", ID: "head"}} {
+			time.Sleep(2 * time.Second)
+			store.bad.Store(&ref)
+			_, err = acme.Suspend(t.Context(), "")
+			want(t, "Suspend", err, nil)
+			time.Sleep(3 * time.Second)
+			mustOpen(t, k, "acme", sealed, "", "x")
+			store.bad.Store(nil)
+			time.Sleep(soon)
+			_, err = open(t, k, "acme", sealed, "")
+			want(t, "Open after "+ref.ID+" could be read", err, byok.ErrSuspended)
+			_, err = acme.Resume(t.Context(), "")
+			want(t, "Resume", err, nil)
+			mustOpen(t, k, "acme", sealed, "", "x")
+		}
+		if store.hit.Load() < 6 {
+			t.Errorf("%d reads failed", store.hit.Load())
+		}
 	})
 }
 

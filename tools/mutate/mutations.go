@@ -246,26 +246,26 @@ var mutations = []mutation{
 
 	// The fleet.
 	{name: "fleet-change-not-logged", file: "change.go", tests: "Fleet|ChangeLog",
-		old: "writes, number = append(writes, logged...), n", new: "number = n"},
+		old: "writes, number = append(writes, logged...), n", new: "number, _ = n, logged"},
 	{name: "fleet-stop-waits-for-the-log", file: "change.go", tests: "TestStopWithoutTheChangeLog",
 		old: "!ch.quiet && try < logTries && ", new: "!ch.quiet && "},
 	{name: "fleet-lost-race-not-published", file: "change.go", tests: "TestStopWithoutTheChangeLog",
 		old: "number == 0 && !ch.quiet {", new: "false {"},
 	{name: "fleet-denial-not-published", file: "access.go", tests: "Fleet",
-		old: "if first && !hinted {", new: "if false {"},
+		old: "if first && !hinted {", new: "if first && !hinted && false {"},
 	{name: "fleet-hint-echoed", file: "access.go", tests: "Fleet", // each process tells all what it was told
-		old: "if first && !hinted {", new: "if first {"},
+		old: "if first && !hinted {", new: "if first && (!hinted || true) {"},
 	{name: "fleet-own-hint-heard", file: "fleet.go", tests: "Hint|WrongRole|Fleet|TestI10|TestRecheck",
 		old: "} else if c.By != k.ids.process() {", new: "} else {"},
 	{name: "fleet-overflow-ignored", file: "fleet.go", tests: "TestChangeLogOverflow",
-		old: "if !whole || l.revision < n {", new: "if false {"},
-	{name: "fleet-first-look-skipped", file: "fleet.go", tests: "Fleet", // what changed before Run
+		old: "if !whole || l.revision < n {", new: "if !whole && false {"},
+	{name: "fleet-first-look-skipped", file: "fleet.go", tests: "TestFirstLook", // what changed before Run
 		old: "f.first, f.seen = false, n", new: "clear(f.states)\n\t\tf.first, f.seen = false, n"},
 	{name: "fleet-failed-read-forgotten", file: "fleet.go", tests: "Fleet",
 		old: "if _, err := t.readState(ctx); err != nil && err != errRolledBack && t.holds() {", new: "if _, err := t.readState(ctx); false {"},
 	{name: "fleet-hint-without-backoff", file: "fleet.go", tests: "TestUnfoundedHintsBackOff",
 		old: "if now.Mono < h.next {\n\t\treturn false\n\t}\n", new: ""},
-	{name: "fleet-early-hint-forgotten", file: "fleet.go", tests: "TestUnfoundedHintsBackOff",
+	{name: "fleet-early-hint-forgotten", file: "fleet.go", tests: "TestEarlyHintWaits",
 		old: "if !a.hints.take(now) {\n\t\tt.mu.Unlock()\n\t\treturn false", new: "if !a.hints.take(now) {\n\t\tt.mu.Unlock()\n\t\treturn true"},
 	{name: "fleet-hint-keeps-leases", file: "fleet.go", tests: "Fleet",
 		old: "a.lease.Hint(now)\n\tgone := t.dropLocked()", new: "a.lease.Hint(now)\n\tvar gone []*entry"},
