@@ -26,7 +26,7 @@ func (r *request) aboutKeyWith(id *string, extra map[string][]string, more ...fu
 	if err := c.err(); err != nil {
 		return nil, err
 	}
-	if r.op != "DescribeKey" {
+	if r.op != "DescribeKey" && r.op != "GetPublicKey" {
 		if err := noAlias(*id); err != nil {
 			return nil, err
 		}

@@ -139,9 +139,9 @@ func sdkError(region, requestID string, err error) error {
 	return wrap("", &smithy.CanceledError{Err: err})
 }
 
-// required are the members that the SDK itself insists on, before it sends
+// requiredMembers are those that the SDK itself insists on, before it sends
 // anything: such a call never reaches the service, nor its log.
-var required = map[string][]string{
+var requiredMembers = map[string][]string{
 	"CancelKeyDeletion": {"KeyId"}, "CreateAlias": {"AliasName", "TargetKeyId"}, "DeleteAlias": {"AliasName"},
 	"CreateGrant": {"KeyId", "Operations"}, "ListGrants": {"KeyId"}, "RevokeGrant": {"GrantId", "KeyId"},
 	"DescribeKey": {"KeyId"}, "DisableKey": {"KeyId"}, "DisableKeyRotation": {"KeyId"}, "EnableKey": {"KeyId"},
@@ -149,15 +149,21 @@ var required = map[string][]string{
 	"GenerateDataKeyWithoutPlaintext": {"KeyId"}, "GetKeyPolicy": {"KeyId"}, "GetKeyRotationStatus": {"KeyId"},
 	"ListKeyPolicies": {"KeyId"}, "PutKeyPolicy": {"KeyId", "Policy"}, "ReEncrypt": {"DestinationKeyId"},
 	"ScheduleKeyDeletion": {"KeyId"}, "UpdateAlias": {"AliasName", "TargetKeyId"},
-	"GetKeyLastUsage": {"KeyId"}, "ListKeyRotations": {"KeyId"}, "ListResourceTags": {"KeyId"}, "RotateKeyOnDemand": {"KeyId"},
+	"DeleteImportedKeyMaterial": {"KeyId"}, "DeriveSharedSecret": {"KeyAgreementAlgorithm", "KeyId", "PublicKey"},
+	"GenerateDataKeyPair": {"KeyId", "KeyPairSpec"}, "GenerateDataKeyPairWithoutPlaintext": {"KeyId", "KeyPairSpec"},
+	"GenerateMac": {"KeyId", "MacAlgorithm", "Message"}, "VerifyMac": {"KeyId", "Mac", "MacAlgorithm", "Message"},
+	"GetParametersForImport": {"KeyId", "WrappingAlgorithm", "WrappingKeySpec"}, "GetPublicKey": {"KeyId"},
+	"ImportKeyMaterial": {"EncryptedKeyMaterial", "ImportToken", "KeyId"}, "ReplicateKey": {"KeyId", "ReplicaRegion"},
+	"Sign": {"KeyId", "Message", "SigningAlgorithm"}, "Verify": {"KeyId", "Message", "Signature", "SigningAlgorithm"},
+	"UpdatePrimaryRegion": {"KeyId", "PrimaryRegion"}, "GetKeyLastUsage": {"KeyId"}, "ListKeyRotations": {"KeyId"}, "ListResourceTags": {"KeyId"}, "RotateKeyOnDemand": {"KeyId"},
 	"TagResource": {"KeyId", "Tags"}, "UntagResource": {"KeyId", "TagKeys"}, "UpdateKeyDescription": {"KeyId", "Description"},
 }
 
 func missing(name string, in any) error {
 	invalid := smithy.InvalidParamsError{Context: name + "Input"}
 	v := reflect.ValueOf(in).Elem()
-	for _, member := range required[name] {
-		if v.FieldByName(member).IsNil() {
+	for _, member := range requiredMembers[name] {
+		if unset(v.FieldByName(member)) {
 			invalid.Add(smithy.NewErrParamRequired(member))
 		}
 	}

@@ -15,6 +15,8 @@ type API interface {
 	CreateKey(context.Context, *kms.CreateKeyInput, ...func(*kms.Options)) (*kms.CreateKeyOutput, error)
 	Decrypt(context.Context, *kms.DecryptInput, ...func(*kms.Options)) (*kms.DecryptOutput, error)
 	DeleteAlias(context.Context, *kms.DeleteAliasInput, ...func(*kms.Options)) (*kms.DeleteAliasOutput, error)
+	DeleteImportedKeyMaterial(context.Context, *kms.DeleteImportedKeyMaterialInput, ...func(*kms.Options)) (*kms.DeleteImportedKeyMaterialOutput, error)
+	DeriveSharedSecret(context.Context, *kms.DeriveSharedSecretInput, ...func(*kms.Options)) (*kms.DeriveSharedSecretOutput, error)
 	DescribeKey(context.Context, *kms.DescribeKeyInput, ...func(*kms.Options)) (*kms.DescribeKeyOutput, error)
 	DisableKey(context.Context, *kms.DisableKeyInput, ...func(*kms.Options)) (*kms.DisableKeyOutput, error)
 	DisableKeyRotation(context.Context, *kms.DisableKeyRotationInput, ...func(*kms.Options)) (*kms.DisableKeyRotationOutput, error)
@@ -22,11 +24,17 @@ type API interface {
 	EnableKeyRotation(context.Context, *kms.EnableKeyRotationInput, ...func(*kms.Options)) (*kms.EnableKeyRotationOutput, error)
 	Encrypt(context.Context, *kms.EncryptInput, ...func(*kms.Options)) (*kms.EncryptOutput, error)
 	GenerateDataKey(context.Context, *kms.GenerateDataKeyInput, ...func(*kms.Options)) (*kms.GenerateDataKeyOutput, error)
+	GenerateDataKeyPair(context.Context, *kms.GenerateDataKeyPairInput, ...func(*kms.Options)) (*kms.GenerateDataKeyPairOutput, error)
+	GenerateDataKeyPairWithoutPlaintext(context.Context, *kms.GenerateDataKeyPairWithoutPlaintextInput, ...func(*kms.Options)) (*kms.GenerateDataKeyPairWithoutPlaintextOutput, error)
 	GenerateDataKeyWithoutPlaintext(context.Context, *kms.GenerateDataKeyWithoutPlaintextInput, ...func(*kms.Options)) (*kms.GenerateDataKeyWithoutPlaintextOutput, error)
+	GenerateMac(context.Context, *kms.GenerateMacInput, ...func(*kms.Options)) (*kms.GenerateMacOutput, error)
 	GenerateRandom(context.Context, *kms.GenerateRandomInput, ...func(*kms.Options)) (*kms.GenerateRandomOutput, error)
 	GetKeyLastUsage(context.Context, *kms.GetKeyLastUsageInput, ...func(*kms.Options)) (*kms.GetKeyLastUsageOutput, error)
 	GetKeyPolicy(context.Context, *kms.GetKeyPolicyInput, ...func(*kms.Options)) (*kms.GetKeyPolicyOutput, error)
 	GetKeyRotationStatus(context.Context, *kms.GetKeyRotationStatusInput, ...func(*kms.Options)) (*kms.GetKeyRotationStatusOutput, error)
+	GetParametersForImport(context.Context, *kms.GetParametersForImportInput, ...func(*kms.Options)) (*kms.GetParametersForImportOutput, error)
+	GetPublicKey(context.Context, *kms.GetPublicKeyInput, ...func(*kms.Options)) (*kms.GetPublicKeyOutput, error)
+	ImportKeyMaterial(context.Context, *kms.ImportKeyMaterialInput, ...func(*kms.Options)) (*kms.ImportKeyMaterialOutput, error)
 	ListAliases(context.Context, *kms.ListAliasesInput, ...func(*kms.Options)) (*kms.ListAliasesOutput, error)
 	ListGrants(context.Context, *kms.ListGrantsInput, ...func(*kms.Options)) (*kms.ListGrantsOutput, error)
 	ListKeyPolicies(context.Context, *kms.ListKeyPoliciesInput, ...func(*kms.Options)) (*kms.ListKeyPoliciesOutput, error)
@@ -36,14 +44,19 @@ type API interface {
 	ListRetirableGrants(context.Context, *kms.ListRetirableGrantsInput, ...func(*kms.Options)) (*kms.ListRetirableGrantsOutput, error)
 	PutKeyPolicy(context.Context, *kms.PutKeyPolicyInput, ...func(*kms.Options)) (*kms.PutKeyPolicyOutput, error)
 	ReEncrypt(context.Context, *kms.ReEncryptInput, ...func(*kms.Options)) (*kms.ReEncryptOutput, error)
+	ReplicateKey(context.Context, *kms.ReplicateKeyInput, ...func(*kms.Options)) (*kms.ReplicateKeyOutput, error)
 	RetireGrant(context.Context, *kms.RetireGrantInput, ...func(*kms.Options)) (*kms.RetireGrantOutput, error)
 	RevokeGrant(context.Context, *kms.RevokeGrantInput, ...func(*kms.Options)) (*kms.RevokeGrantOutput, error)
 	RotateKeyOnDemand(context.Context, *kms.RotateKeyOnDemandInput, ...func(*kms.Options)) (*kms.RotateKeyOnDemandOutput, error)
 	ScheduleKeyDeletion(context.Context, *kms.ScheduleKeyDeletionInput, ...func(*kms.Options)) (*kms.ScheduleKeyDeletionOutput, error)
+	Sign(context.Context, *kms.SignInput, ...func(*kms.Options)) (*kms.SignOutput, error)
 	TagResource(context.Context, *kms.TagResourceInput, ...func(*kms.Options)) (*kms.TagResourceOutput, error)
 	UntagResource(context.Context, *kms.UntagResourceInput, ...func(*kms.Options)) (*kms.UntagResourceOutput, error)
 	UpdateAlias(context.Context, *kms.UpdateAliasInput, ...func(*kms.Options)) (*kms.UpdateAliasOutput, error)
 	UpdateKeyDescription(context.Context, *kms.UpdateKeyDescriptionInput, ...func(*kms.Options)) (*kms.UpdateKeyDescriptionOutput, error)
+	UpdatePrimaryRegion(context.Context, *kms.UpdatePrimaryRegionInput, ...func(*kms.Options)) (*kms.UpdatePrimaryRegionOutput, error)
+	Verify(context.Context, *kms.VerifyInput, ...func(*kms.Options)) (*kms.VerifyOutput, error)
+	VerifyMac(context.Context, *kms.VerifyMacInput, ...func(*kms.Options)) (*kms.VerifyMacOutput, error)
 }
 
 var (
@@ -81,6 +94,16 @@ func (c *Client) DeleteAlias(ctx context.Context, in *kms.DeleteAliasInput, optF
 	return invoke[kms.DeleteAliasInput, kms.DeleteAliasOutput](ctx, c, "DeleteAlias", in, optFns)
 }
 
+// DeleteImportedKeyMaterial is (*kms.Client).DeleteImportedKeyMaterial.
+func (c *Client) DeleteImportedKeyMaterial(ctx context.Context, in *kms.DeleteImportedKeyMaterialInput, optFns ...func(*kms.Options)) (*kms.DeleteImportedKeyMaterialOutput, error) {
+	return invoke[kms.DeleteImportedKeyMaterialInput, kms.DeleteImportedKeyMaterialOutput](ctx, c, "DeleteImportedKeyMaterial", in, optFns)
+}
+
+// DeriveSharedSecret is (*kms.Client).DeriveSharedSecret.
+func (c *Client) DeriveSharedSecret(ctx context.Context, in *kms.DeriveSharedSecretInput, optFns ...func(*kms.Options)) (*kms.DeriveSharedSecretOutput, error) {
+	return invoke[kms.DeriveSharedSecretInput, kms.DeriveSharedSecretOutput](ctx, c, "DeriveSharedSecret", in, optFns)
+}
+
 // DescribeKey is (*kms.Client).DescribeKey.
 func (c *Client) DescribeKey(ctx context.Context, in *kms.DescribeKeyInput, optFns ...func(*kms.Options)) (*kms.DescribeKeyOutput, error) {
 	return invoke[kms.DescribeKeyInput, kms.DescribeKeyOutput](ctx, c, "DescribeKey", in, optFns)
@@ -116,9 +139,24 @@ func (c *Client) GenerateDataKey(ctx context.Context, in *kms.GenerateDataKeyInp
 	return invoke[kms.GenerateDataKeyInput, kms.GenerateDataKeyOutput](ctx, c, "GenerateDataKey", in, optFns)
 }
 
+// GenerateDataKeyPair is (*kms.Client).GenerateDataKeyPair.
+func (c *Client) GenerateDataKeyPair(ctx context.Context, in *kms.GenerateDataKeyPairInput, optFns ...func(*kms.Options)) (*kms.GenerateDataKeyPairOutput, error) {
+	return invoke[kms.GenerateDataKeyPairInput, kms.GenerateDataKeyPairOutput](ctx, c, "GenerateDataKeyPair", in, optFns)
+}
+
+// GenerateDataKeyPairWithoutPlaintext is (*kms.Client).GenerateDataKeyPairWithoutPlaintext.
+func (c *Client) GenerateDataKeyPairWithoutPlaintext(ctx context.Context, in *kms.GenerateDataKeyPairWithoutPlaintextInput, optFns ...func(*kms.Options)) (*kms.GenerateDataKeyPairWithoutPlaintextOutput, error) {
+	return invoke[kms.GenerateDataKeyPairWithoutPlaintextInput, kms.GenerateDataKeyPairWithoutPlaintextOutput](ctx, c, "GenerateDataKeyPairWithoutPlaintext", in, optFns)
+}
+
 // GenerateDataKeyWithoutPlaintext is (*kms.Client).GenerateDataKeyWithoutPlaintext.
 func (c *Client) GenerateDataKeyWithoutPlaintext(ctx context.Context, in *kms.GenerateDataKeyWithoutPlaintextInput, optFns ...func(*kms.Options)) (*kms.GenerateDataKeyWithoutPlaintextOutput, error) {
 	return invoke[kms.GenerateDataKeyWithoutPlaintextInput, kms.GenerateDataKeyWithoutPlaintextOutput](ctx, c, "GenerateDataKeyWithoutPlaintext", in, optFns)
+}
+
+// GenerateMac is (*kms.Client).GenerateMac.
+func (c *Client) GenerateMac(ctx context.Context, in *kms.GenerateMacInput, optFns ...func(*kms.Options)) (*kms.GenerateMacOutput, error) {
+	return invoke[kms.GenerateMacInput, kms.GenerateMacOutput](ctx, c, "GenerateMac", in, optFns)
 }
 
 // GenerateRandom is (*kms.Client).GenerateRandom.
@@ -139,6 +177,21 @@ func (c *Client) GetKeyPolicy(ctx context.Context, in *kms.GetKeyPolicyInput, op
 // GetKeyRotationStatus is (*kms.Client).GetKeyRotationStatus.
 func (c *Client) GetKeyRotationStatus(ctx context.Context, in *kms.GetKeyRotationStatusInput, optFns ...func(*kms.Options)) (*kms.GetKeyRotationStatusOutput, error) {
 	return invoke[kms.GetKeyRotationStatusInput, kms.GetKeyRotationStatusOutput](ctx, c, "GetKeyRotationStatus", in, optFns)
+}
+
+// GetParametersForImport is (*kms.Client).GetParametersForImport.
+func (c *Client) GetParametersForImport(ctx context.Context, in *kms.GetParametersForImportInput, optFns ...func(*kms.Options)) (*kms.GetParametersForImportOutput, error) {
+	return invoke[kms.GetParametersForImportInput, kms.GetParametersForImportOutput](ctx, c, "GetParametersForImport", in, optFns)
+}
+
+// GetPublicKey is (*kms.Client).GetPublicKey.
+func (c *Client) GetPublicKey(ctx context.Context, in *kms.GetPublicKeyInput, optFns ...func(*kms.Options)) (*kms.GetPublicKeyOutput, error) {
+	return invoke[kms.GetPublicKeyInput, kms.GetPublicKeyOutput](ctx, c, "GetPublicKey", in, optFns)
+}
+
+// ImportKeyMaterial is (*kms.Client).ImportKeyMaterial.
+func (c *Client) ImportKeyMaterial(ctx context.Context, in *kms.ImportKeyMaterialInput, optFns ...func(*kms.Options)) (*kms.ImportKeyMaterialOutput, error) {
+	return invoke[kms.ImportKeyMaterialInput, kms.ImportKeyMaterialOutput](ctx, c, "ImportKeyMaterial", in, optFns)
 }
 
 // ListAliases is (*kms.Client).ListAliases.
@@ -186,6 +239,11 @@ func (c *Client) ReEncrypt(ctx context.Context, in *kms.ReEncryptInput, optFns .
 	return invoke[kms.ReEncryptInput, kms.ReEncryptOutput](ctx, c, "ReEncrypt", in, optFns)
 }
 
+// ReplicateKey is (*kms.Client).ReplicateKey.
+func (c *Client) ReplicateKey(ctx context.Context, in *kms.ReplicateKeyInput, optFns ...func(*kms.Options)) (*kms.ReplicateKeyOutput, error) {
+	return invoke[kms.ReplicateKeyInput, kms.ReplicateKeyOutput](ctx, c, "ReplicateKey", in, optFns)
+}
+
 // RetireGrant is (*kms.Client).RetireGrant.
 func (c *Client) RetireGrant(ctx context.Context, in *kms.RetireGrantInput, optFns ...func(*kms.Options)) (*kms.RetireGrantOutput, error) {
 	return invoke[kms.RetireGrantInput, kms.RetireGrantOutput](ctx, c, "RetireGrant", in, optFns)
@@ -206,6 +264,11 @@ func (c *Client) ScheduleKeyDeletion(ctx context.Context, in *kms.ScheduleKeyDel
 	return invoke[kms.ScheduleKeyDeletionInput, kms.ScheduleKeyDeletionOutput](ctx, c, "ScheduleKeyDeletion", in, optFns)
 }
 
+// Sign is (*kms.Client).Sign.
+func (c *Client) Sign(ctx context.Context, in *kms.SignInput, optFns ...func(*kms.Options)) (*kms.SignOutput, error) {
+	return invoke[kms.SignInput, kms.SignOutput](ctx, c, "Sign", in, optFns)
+}
+
 // TagResource is (*kms.Client).TagResource.
 func (c *Client) TagResource(ctx context.Context, in *kms.TagResourceInput, optFns ...func(*kms.Options)) (*kms.TagResourceOutput, error) {
 	return invoke[kms.TagResourceInput, kms.TagResourceOutput](ctx, c, "TagResource", in, optFns)
@@ -224,4 +287,19 @@ func (c *Client) UpdateAlias(ctx context.Context, in *kms.UpdateAliasInput, optF
 // UpdateKeyDescription is (*kms.Client).UpdateKeyDescription.
 func (c *Client) UpdateKeyDescription(ctx context.Context, in *kms.UpdateKeyDescriptionInput, optFns ...func(*kms.Options)) (*kms.UpdateKeyDescriptionOutput, error) {
 	return invoke[kms.UpdateKeyDescriptionInput, kms.UpdateKeyDescriptionOutput](ctx, c, "UpdateKeyDescription", in, optFns)
+}
+
+// UpdatePrimaryRegion is (*kms.Client).UpdatePrimaryRegion.
+func (c *Client) UpdatePrimaryRegion(ctx context.Context, in *kms.UpdatePrimaryRegionInput, optFns ...func(*kms.Options)) (*kms.UpdatePrimaryRegionOutput, error) {
+	return invoke[kms.UpdatePrimaryRegionInput, kms.UpdatePrimaryRegionOutput](ctx, c, "UpdatePrimaryRegion", in, optFns)
+}
+
+// Verify is (*kms.Client).Verify.
+func (c *Client) Verify(ctx context.Context, in *kms.VerifyInput, optFns ...func(*kms.Options)) (*kms.VerifyOutput, error) {
+	return invoke[kms.VerifyInput, kms.VerifyOutput](ctx, c, "Verify", in, optFns)
+}
+
+// VerifyMac is (*kms.Client).VerifyMac.
+func (c *Client) VerifyMac(ctx context.Context, in *kms.VerifyMacInput, optFns ...func(*kms.Options)) (*kms.VerifyMacOutput, error) {
+	return invoke[kms.VerifyMacInput, kms.VerifyMacOutput](ctx, c, "VerifyMac", in, optFns)
 }

@@ -81,6 +81,11 @@ var modelled = map[string]func(msg *string) smithy.APIError{
 	"MalformedPolicyDocumentException": func(m *string) smithy.APIError {
 		return &types.MalformedPolicyDocumentException{Message: m}
 	},
+	"IncorrectKeyMaterialException": func(m *string) smithy.APIError { return &types.IncorrectKeyMaterialException{Message: m} },
+	"ExpiredImportTokenException":   func(m *string) smithy.APIError { return &types.ExpiredImportTokenException{Message: m} },
+	"InvalidImportTokenException":   func(m *string) smithy.APIError { return &types.InvalidImportTokenException{Message: m} },
+	"KMSInvalidMacException":        func(m *string) smithy.APIError { return &types.KMSInvalidMacException{Message: m} },
+	"KMSInvalidSignatureException":  func(m *string) smithy.APIError { return &types.KMSInvalidSignatureException{Message: m} },
 	"NotFoundException":             func(m *string) smithy.APIError { return &types.NotFoundException{Message: m} },
 	"TagException":                  func(m *string) smithy.APIError { return &types.TagException{Message: m} },
 	"UnsupportedOperationException": func(m *string) smithy.APIError { return &types.UnsupportedOperationException{Message: m} },

@@ -1,5 +1,15 @@
 package kmsfake
 
+//lint:file-ignore SA1019 CustomerMasterKeySpec is deprecated, but still on the wire.
+
+import (
+	"cmp"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+)
+
 // operations are those that the fake performs, by name.
 var operations = func() map[string]*operation {
 	byName := make(map[string]*operation)
@@ -10,6 +20,8 @@ var operations = func() map[string]*operation {
 		define("CreateKey", (*request).createKey),
 		define("Decrypt", (*request).decrypt),
 		define("DeleteAlias", (*request).deleteAlias),
+		define("DeleteImportedKeyMaterial", (*request).deleteImportedKeyMaterial),
+		define("DeriveSharedSecret", (*request).deriveSharedSecret),
 		define("DescribeKey", (*request).describeKey),
 		define("DisableKey", (*request).disableKey),
 		define("DisableKeyRotation", (*request).disableKeyRotation),
@@ -17,11 +29,17 @@ var operations = func() map[string]*operation {
 		define("EnableKeyRotation", (*request).enableKeyRotation),
 		define("Encrypt", (*request).encrypt),
 		define("GenerateDataKey", (*request).generateDataKey),
+		define("GenerateDataKeyPair", (*request).generateDataKeyPair),
+		define("GenerateDataKeyPairWithoutPlaintext", (*request).generateDataKeyPairWithoutPlaintext),
 		define("GenerateDataKeyWithoutPlaintext", (*request).generateDataKeyWithoutPlaintext),
+		define("GenerateMac", (*request).generateMac),
 		define("GenerateRandom", (*request).generateRandom),
 		define("GetKeyLastUsage", (*request).getKeyLastUsage),
 		define("GetKeyPolicy", (*request).getKeyPolicy),
 		define("GetKeyRotationStatus", (*request).getKeyRotationStatus),
+		define("GetParametersForImport", (*request).getParametersForImport),
+		define("GetPublicKey", (*request).getPublicKey),
+		define("ImportKeyMaterial", (*request).importKeyMaterial),
 		define("ListAliases", (*request).listAliases),
 		define("ListGrants", (*request).listGrants),
 		define("ListKeyPolicies", (*request).listKeyPolicies),
@@ -31,28 +49,58 @@ var operations = func() map[string]*operation {
 		define("ListRetirableGrants", (*request).listRetirableGrants),
 		define("PutKeyPolicy", (*request).putKeyPolicy),
 		define("ReEncrypt", (*request).reEncrypt),
+		define("ReplicateKey", (*request).replicateKey),
 		define("RetireGrant", (*request).retireGrant),
 		define("RevokeGrant", (*request).revokeGrant),
 		define("RotateKeyOnDemand", (*request).rotateKeyOnDemand),
 		define("ScheduleKeyDeletion", (*request).scheduleKeyDeletion),
+		define("Sign", (*request).sign),
 		define("TagResource", (*request).tagResource),
 		define("UntagResource", (*request).untagResource),
 		define("UpdateAlias", (*request).updateAlias),
 		define("UpdateKeyDescription", (*request).updateKeyDescription),
+		define("UpdatePrimaryRegion", (*request).updatePrimaryRegion),
+		define("Verify", (*request).verify),
+		define("VerifyMac", (*request).verifyMac),
 	} {
 		byName[op.name] = op
 	}
+	prepareRSA(byName)
 	return byName
 }()
+
+// prepareRSA tells which RSA key an operation is about to need. A call that is
+// then refused has wasted some time, its own.
+func prepareRSA(byName map[string]*operation) {
+	byName["CreateKey"].prepare = func(in any) string {
+		if c := in.(*kms.CreateKeyInput); c.Origin == "" || c.Origin == types.OriginTypeAwsKms {
+			return cmp.Or(string(c.KeySpec), string(c.CustomerMasterKeySpec))
+		}
+		return ""
+	}
+	byName["GetParametersForImport"].prepare = func(in any) string {
+		return string(in.(*kms.GetParametersForImportInput).WrappingKeySpec)
+	}
+	byName["GenerateDataKeyPair"].prepare = func(in any) string {
+		c := in.(*kms.GenerateDataKeyPairInput)
+		return pairSpec(c.KeyPairSpec, c.DryRun)
+	}
+	byName["GenerateDataKeyPairWithoutPlaintext"].prepare = func(in any) string {
+		c := in.(*kms.GenerateDataKeyPairWithoutPlaintextInput)
+		return pairSpec(c.KeyPairSpec, c.DryRun)
+	}
+}
+
+func pairSpec(spec types.DataKeyPairSpec, dry *bool) string {
+	if aws.ToBool(dry) {
+		return ""
+	}
+	return string(spec)
+}
 
 // unsupported are the operations that KMS has and the fake has not: they answer
 // UnsupportedOperationException. Anything else is no operation of KMS at all.
 var unsupported = map[string]bool{
 	"ConnectCustomKeyStore": true, "CreateCustomKeyStore": true, "Decapsulate": true,
-	"DeleteCustomKeyStore": true, "DeleteImportedKeyMaterial": true, "DeriveSharedSecret": true,
-	"DescribeCustomKeyStores": true, "DisconnectCustomKeyStore": true, "Encapsulate": true,
-	"GenerateDataKeyPair": true, "GenerateDataKeyPairWithoutPlaintext": true, "GenerateMac": true,
-	"GetParametersForImport": true, "GetPublicKey": true,
-	"ImportKeyMaterial": true, "ReplicateKey": true, "Sign": true, "UpdateCustomKeyStore": true, "UpdatePrimaryRegion": true,
-	"Verify": true, "VerifyMac": true,
-}
+	"DeleteCustomKeyStore": true, "DescribeCustomKeyStores": true, "DisconnectCustomKeyStore": true, "Encapsulate": true,
+	"UpdateCustomKeyStore": true}

@@ -32,6 +32,10 @@ func (r *request) suits(k *keyState) error {
 		if !k.symmetric() {
 			return errUnsupportedKey
 		}
+	case "GetPublicKey":
+		if f := k.kind().family; f == familyAES || f == familyHMAC {
+			return errUnsupportedKey
+		}
 	case "GetParametersForImport", "ImportKeyMaterial", "DeleteImportedKeyMaterial":
 		if !k.imported() {
 			return origin()

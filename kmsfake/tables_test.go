@@ -53,6 +53,28 @@ func wholeInput(key *Key, operation string) map[string]any {
 		in = map[string]any{"CiphertextBlob": []byte("x"), "DestinationKeyId": key.ID()}
 	case "GenerateDataKey", "GenerateDataKeyWithoutPlaintext":
 		in["NumberOfBytes"] = 32
+	case "DeriveSharedSecret":
+		in["KeyAgreementAlgorithm"], in["PublicKey"] = "ECDH", []byte("x")
+	case "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext":
+		in["KeyPairSpec"] = "ECC_NIST_P256"
+	case "GenerateMac", "VerifyMac":
+		in["MacAlgorithm"], in["Message"] = "HMAC_SHA_256", []byte("x")
+		if operation == "VerifyMac" {
+			in["Mac"] = []byte("x")
+		}
+	case "Sign", "Verify":
+		in["SigningAlgorithm"], in["Message"] = "ECDSA_SHA_256", []byte("x")
+		if operation == "Verify" {
+			in["Signature"] = []byte("x")
+		}
+	case "GetParametersForImport":
+		in["WrappingAlgorithm"], in["WrappingKeySpec"] = "RSAES_OAEP_SHA_256", "RSA_2048"
+	case "ImportKeyMaterial":
+		in["ImportToken"], in["EncryptedKeyMaterial"] = []byte("x"), []byte("x")
+	case "ReplicateKey":
+		in["ReplicaRegion"] = "eu-west-1"
+	case "UpdatePrimaryRegion":
+		in["PrimaryRegion"] = "eu-west-1"
 	case "TagResource":
 		in["Tags"] = []map[string]string{{"TagKey": "a", "TagValue": "b"}}
 	case "UntagResource":

@@ -2,7 +2,16 @@ package kmsfake
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -38,22 +47,49 @@ func newTrial(t testing.TB, op string, state types.KeyState) *trial {
 	if state == types.KeyStatePendingImport {
 		in.Origin = types.OriginTypeExternal
 	}
-	out, err := fake.Client(customer).CreateKey(context.Background(), in)
+	c, ctx := fake.Client(customer), context.Background()
+	out, err := c.CreateKey(ctx, in)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tr := &trial{fake: fake, key: fake.Account(customer).Key(*out.KeyMetadata.Arn)}
 	id := out.KeyMetadata.Arn
 	k := fake.st.Keys[*id]
-	blob := []byte("x")
-	if in.Origin == types.OriginTypeAwsKms || in.Origin == "" {
-		if k.symmetric() {
-			blob = seal(fake.st.Secret, k, k.current(), []byte("x"), nil)
+	var raw []byte
+	if k.imported() {
+		if raw, err = (&request{}).newMaterial(k); err != nil {
+			t.Fatal(err)
+		}
+		tr.key.ImportMaterial(raw, time.Time{})
+	}
+	blob, mac, sig := []byte("x"), []byte("x"), []byte("x")
+	switch {
+	case k.symmetric():
+		blob = seal(fake.st.Secret, k, k.current(), []byte("x"), nil)
+	case k.Usage == usageMac:
+		mac = k.mac([]byte("x"))
+	case k.Usage == usageSign:
+		digest := sha256.Sum256([]byte("x"))
+		if sig, err = k.signer().Sign(rand.Reader, digest[:], crypto.SHA256); err != nil {
+			t.Fatal(err)
 		}
 	}
+	if op == "UpdatePrimaryRegion" {
+		if _, err := c.ReplicateKey(ctx, &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: aws.String("eu-west-1")}); err != nil {
+			t.Fatal(err)
+		}
+		if k.imported() {
+			fake.Account(customer).Region("eu-west-1").Key(k.ID).ImportMaterial(raw, time.Time{})
+		}
+	}
+	if op == "RotateKeyOnDemand" && k.imported() {
+		k.Materials = append(k.Materials, material{ID: strings.Repeat("a", 64), Key: raw, Pending: true})
+	}
+	token := sealToken(fake.st.Secret, k, &importToken{Algorithm: types.AlgorithmSpecRsaesOaepSha256,
+		Expires: fake.now().Add(time.Hour), Private: encodePrivateKey(testRSA())})
 	alias := aws.String("alias/trial")
 	if op == "UpdateAlias" || op == "DeleteAlias" {
-		if _, err := fake.Client(customer).CreateAlias(context.Background(), &kms.CreateAliasInput{AliasName: alias, TargetKeyId: id}); err != nil {
+		if _, err := c.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: alias, TargetKeyId: id}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,9 +100,23 @@ func newTrial(t testing.TB, op string, state types.KeyState) *trial {
 		"CreateAlias":       &kms.CreateAliasInput{AliasName: alias, TargetKeyId: id},
 		"CreateGrant": &kms.CreateGrantInput{KeyId: id, GranteePrincipal: aws.String(appRole),
 			Operations: []types.GrantOperation{types.GrantOperationDescribeKey}},
-		"ListGrants":                      &kms.ListGrantsInput{KeyId: id},
-		"RetireGrant":                     &kms.RetireGrantInput{KeyId: id, GrantId: &g.ID},
-		"RevokeGrant":                     &kms.RevokeGrantInput{KeyId: id, GrantId: &g.ID},
+		"ListGrants":                          &kms.ListGrantsInput{KeyId: id},
+		"RetireGrant":                         &kms.RetireGrantInput{KeyId: id, GrantId: &g.ID},
+		"RevokeGrant":                         &kms.RevokeGrantInput{KeyId: id, GrantId: &g.ID},
+		"DeleteImportedKeyMaterial":           &kms.DeleteImportedKeyMaterialInput{KeyId: id},
+		"DeriveSharedSecret":                  &kms.DeriveSharedSecretInput{KeyId: id, KeyAgreementAlgorithm: types.KeyAgreementAlgorithmSpecEcdh, PublicKey: testECPublic()},
+		"GenerateDataKeyPair":                 &kms.GenerateDataKeyPairInput{KeyId: id, KeyPairSpec: types.DataKeyPairSpecEccNistP256},
+		"GenerateDataKeyPairWithoutPlaintext": &kms.GenerateDataKeyPairWithoutPlaintextInput{KeyId: id, KeyPairSpec: types.DataKeyPairSpecEccNistP256},
+		"GenerateMac":                         &kms.GenerateMacInput{KeyId: id, MacAlgorithm: types.MacAlgorithmSpecHmacSha256, Message: []byte("x")},
+		"VerifyMac":                           &kms.VerifyMacInput{KeyId: id, MacAlgorithm: types.MacAlgorithmSpecHmacSha256, Message: []byte("x"), Mac: mac},
+		"Sign":                                &kms.SignInput{KeyId: id, SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256, Message: []byte("x")},
+		"Verify":                              &kms.VerifyInput{KeyId: id, SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256, Message: []byte("x"), Signature: sig},
+		"GetPublicKey":                        &kms.GetPublicKeyInput{KeyId: id},
+		"GetParametersForImport":              &kms.GetParametersForImportInput{KeyId: id, WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048},
+		"ImportKeyMaterial": &kms.ImportKeyMaterialInput{KeyId: id, ImportToken: token, EncryptedKeyMaterial: wrapOAEP(&testRSA().PublicKey, raw),
+			ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire},
+		"ReplicateKey":                    &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: aws.String("us-west-2")},
+		"UpdatePrimaryRegion":             &kms.UpdatePrimaryRegionInput{KeyId: id, PrimaryRegion: aws.String("eu-west-1")},
 		"Decrypt":                         &kms.DecryptInput{KeyId: id, CiphertextBlob: blob},
 		"DeleteAlias":                     &kms.DeleteAliasInput{AliasName: alias},
 		"DescribeKey":                     &kms.DescribeKeyInput{KeyId: id},
@@ -103,4 +153,24 @@ func (tr *trial) input(op string) any {
 		tr.fake.misuse("no trial of %s", op)
 	}
 	return in
+}
+
+// testRSA is one RSA key for all tests that are not about how keys are made.
+var testRSA = sync.OnceValue(func() *rsa.PrivateKey { return freshRSA("RSA_2048") })
+
+var testECPublic = sync.OnceValue(func() []byte {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	return encodePublicKey(key)
+})
+
+// wrapOAEP wraps key material as an importer does.
+func wrapOAEP(public *rsa.PublicKey, raw []byte) []byte {
+	out, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, public, raw, nil)
+	if err != nil {
+		panic(err)
+	}
+	return out
 }

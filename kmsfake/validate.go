@@ -100,6 +100,18 @@ func enum[E ~string](c *checks, at string, v E, known []E) {
 	c.add(quoted(string(v)), at, "satisfy enum value set: ["+strings.Join(names, ", ")+"]")
 }
 
+// required is enum for a member that must be there.
+func required[E interface {
+	~string
+	Values() []E
+}](c *checks, at string, v E) {
+	if v == "" {
+		c.add(" null", at, "not be null")
+		return
+	}
+	enum(c, at, v, v.Values())
+}
+
 func (c *checks) page(limit *int32, marker *string) {
 	c.num("limit", limit, 1, 1000)
 	c.str("marker", marker, 1, 1024)

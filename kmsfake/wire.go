@@ -111,7 +111,7 @@ func parseRequest(target string, body []byte) (op *operation, in any, err error)
 		// contexts would become the same.
 		return nil, nil, fail("SerializationException", "The request is not valid UTF-8.")
 	}
-	if err := json.Unmarshal(body, in); err != nil {
+	if err := decodeInput(body, in); err != nil {
 		return nil, nil, fail("SerializationException", "%s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return op, in, nil

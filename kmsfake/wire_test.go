@@ -348,7 +348,7 @@ func TestMalformedRequests(t *testing.T) {
 		{"no target", "", asCustomer, `{}`, 400, "UnknownOperationException"},
 		{"another service", "DynamoDB_20120810.GetItem", asCustomer, `{}`, 400, "UnknownOperationException"},
 		{"unknown operation", "TrentService.Nope", asCustomer, `{}`, 400, "UnknownOperationException"},
-		{"unsupported operation", "TrentService.Sign", asCustomer, `{}`, 400, "UnsupportedOperationException"},
+		{"unsupported operation", "TrentService.Encapsulate", asCustomer, `{}`, 400, "UnsupportedOperationException"},
 		{"no credentials", "TrentService.ListKeys", "", `{}`, 400, "MissingAuthenticationTokenException"},
 		{"other scheme", "TrentService.ListKeys", "Bearer x", `{}`, 400, "IncompleteSignatureException"},
 		{"short scope", "TrentService.ListKeys", strings.ReplaceAll(asCustomer, "/kms", ""), `{}`, 400, "IncompleteSignatureException"},
