@@ -35,9 +35,9 @@ func defaultPolicy(region, account string) string {
 // keepsControl is the lockout safety check: under p, could this caller put
 // another policy? A delegation to its account counts.
 func (r *request) keepsControl(p *policy, k *keyState) bool {
-	q := r.question("kms:PutKeyPolicy")
-	q.key = k
-	out := p.evaluate(q)
+	under := *k
+	under.policy = p
+	out := p.evaluate(r.ask(&under, &aim{action: "kms:PutKeyPolicy"}, ""))
 	return out == outcomeAllow || out == outcomeDelegate
 }
 

@@ -2,25 +2,36 @@ package kmsfake
 
 import (
 	"slices"
-	"sort"
-	"strconv"
 	"strings"
 )
 
-// question is one authorization decision: may this caller do that to this key?
+// question is one authorization decision: may this caller do that to this
+// resource? It holds all that the answer depends on and nothing that changes
+// afterwards, so that it can be asked again to explain the answer.
 type question struct {
-	who     *principal
-	action  string // "kms:Decrypt"
-	key     *keyState
-	region  string
-	ec      map[string]string
-	alg     string // EncryptionAlgorithm, of the operations that have one
-	seconds int64  // since the epoch
-	extra   map[string][]string
-	alias   string // how the key was named, if by alias
+	who      *principal
+	action   string // "kms:Decrypt"
+	lower    string // the same in lower case: actions have none
+	resource string // an ARN, or "*"
+	strict   bool   // Options.StrictIAM
 
-	creating *grantState            // of CreateGrant: the grant that it would make
-	visible  func(*grantState) bool // does a grant count for this call?
+	// account owns the key. "" is a resource without a key policy, of which the
+	// caller's own account decides alone.
+	account   string
+	keyPolicy *policy
+
+	identities []*identityDoc // of the caller, or of its role
+	grants     []candidate    // those to the caller, or to its account
+	creating   *grantState    // of CreateGrant: the grant that it would make
+	ec         map[string]string
+
+	facts map[string][]string // of the condition keys that the policies mention
+}
+
+// candidate is a grant that may concern a question.
+type candidate struct {
+	*grantState
+	visible bool
 }
 
 // verdict says who decided. AWS words its messages by it, and callers tell
@@ -61,70 +72,76 @@ var crossAccount = map[string]bool{
 	"kms:GetPublicKey": true, "kms:DeriveSharedSecret": true, "kms:Encapsulate": true, "kms:Decapsulate": true,
 }
 
-// decide evaluates a question about a key. The order matters: an explicit deny
-// on either side wins over everything; a grant to the caller is enough, at home
-// and across accounts; otherwise the key policy must allow, because in KMS
+// ruling is a verdict and the rule that led to it, for the explanation.
+type ruling struct {
+	verdict verdict
+	rule    string
+}
+
+// decide answers a question.
+func (q *question) decide() ruling {
+	byKey := outcomeNone
+	if q.keyPolicy != nil {
+		byKey = q.keyPolicy.evaluate(q)
+	}
+	return q.conclude(byKey, q.byIdentity(), q.byGrants())
+}
+
+// conclude combines what the three sources say. The order matters: an explicit
+// deny on either side wins over everything; a grant to the caller is enough, at
+// home and across accounts; otherwise the key policy must allow, because in KMS
 // nothing else does, not even for the account's root; then, unless the key policy
 // names the caller itself and the caller is at home, the caller's own account
 // must allow.
-func (st *state) decide(q *question, strict bool) verdict {
-	home := q.who.account == q.key.Account
-	if !home && !crossAccount[q.action] {
-		return noKeyPolicyAllows
-	}
-	byKey := q.key.policy.evaluate(q)
-	byIdentity, registered := st.identity(q)
+func (q *question) conclude(byKey, byIdentity, byGrant outcome) ruling {
+	home := q.who.account == q.account
+	registered := len(q.identities) > 0
 	switch {
+	case q.account == "":
+		return q.concludeOwn(byIdentity)
+	case !home && !crossAccount[q.action]:
+		return ruling{noKeyPolicyAllows, ruleNotAcross}
 	case byKey == outcomeDeny:
-		return deniedByKeyPolicy
+		return ruling{deniedByKeyPolicy, ruleKeyDeny}
 	case byIdentity == outcomeDeny:
-		return deniedByIdentity
-	}
-	byGrant := q.byGrants()
-	switch {
+		return ruling{deniedByIdentity, ruleIdentityDeny}
 	case byGrant == outcomeAllow:
-		return allowed
+		return ruling{allowed, ruleGrant}
 	case byKey == outcomeNone && byGrant == outcomeNone:
-		return noKeyPolicyAllows
-	case byKey == outcomeAllow && home, q.who.kind == kindRoot, byIdentity == outcomeAllow:
-		return allowed
-	case !home && !registered && !strict:
-		return allowed // see Options.StrictIAM
+		if home {
+			return ruling{noKeyPolicyAllows, ruleKeyNone}
+		}
+		return ruling{noKeyPolicyAllows, ruleKeyNoneAcross}
+	case byKey == outcomeAllow && home:
+		return ruling{allowed, ruleNamed}
+	case q.who.kind == kindRoot:
+		return ruling{allowed, ruleRoot}
+	case byIdentity == outcomeAllow && home:
+		return ruling{allowed, ruleDelegated}
+	case byIdentity == outcomeAllow:
+		return ruling{allowed, ruleBothSides}
+	case !home && !registered && !q.strict:
+		return ruling{allowed, ruleLenient} // see Options.StrictIAM
+	case home:
+		return ruling{noIdentityAllows, ruleIdentityNone}
 	}
-	return noIdentityAllows
+	return ruling{noIdentityAllows, ruleIdentityNoneAcross}
 }
 
-// byGrants is what the grants on the key say. A grant to an account is a
-// delegation, as in a key policy: the account decides who of it may.
-func (q *question) byGrants() outcome {
-	own, account := q.key.grantsTo(q.who)
-	for _, g := range own {
-		if g.misses(q, q.visible(g)) == grantMatches {
-			return outcomeAllow
-		}
-	}
-	for _, g := range account {
-		if g.misses(q, q.visible(g)) == grantMatches {
-			return outcomeDelegate
-		}
-	}
-	return outcomeNone
-}
-
-// decideOwn evaluates an operation that no key policy speaks about: CreateKey,
-// the lists, the alias side of alias operations. resource is its ARN, or "*".
-func (st *state) decideOwn(q *question, resource string, strict bool) verdict {
-	if q.who.kind == kindRoot {
-		return allowed
-	}
-	out, registered := st.identityOn(q, resource)
+// concludeOwn is for what no key policy speaks about: CreateKey, the lists, the
+// alias side of alias operations.
+func (q *question) concludeOwn(byIdentity outcome) ruling {
 	switch {
-	case out == outcomeDeny:
-		return deniedByIdentity
-	case out == outcomeAllow, !registered && !strict:
-		return allowed
+	case q.who.kind == kindRoot:
+		return ruling{allowed, ruleOwnRoot}
+	case byIdentity == outcomeDeny:
+		return ruling{deniedByIdentity, ruleIdentityDeny}
+	case byIdentity == outcomeAllow:
+		return ruling{allowed, ruleOwnIdentity}
+	case len(q.identities) == 0 && !q.strict:
+		return ruling{allowed, ruleLenient}
 	}
-	return noIdentityAllows
+	return ruling{noIdentityAllows, ruleOwnNone}
 }
 
 type outcome uint8
@@ -136,21 +153,40 @@ const (
 	outcomeDeny
 )
 
-// evaluate is what one policy says about q.
-func (p *policy) evaluate(q *question) outcome { return p.evaluateOn(q, q.key.ARN()) }
+// byIdentity is what the identity policies of the caller say.
+func (q *question) byIdentity() (out outcome) {
+	for _, d := range q.identities {
+		out = max(out, d.policy.evaluate(q)) // outcomeDeny is the largest
+	}
+	return out
+}
 
-func (p *policy) evaluateOn(q *question, resource string) outcome {
+// byGrants is what the grants on the key say. A grant to an account is a
+// delegation, as in a key policy: the account decides who of it may.
+func (q *question) byGrants() (out outcome) {
+	for i := range q.grants {
+		if q.grants[i].misses(q) == grantMatches {
+			out = max(out, q.grants[i].outcome())
+		}
+	}
+	return out
+}
+
+func (g *grantState) outcome() outcome {
+	if g.grantee.kind == kindRoot {
+		return outcomeDelegate
+	}
+	return outcomeAllow
+}
+
+// evaluate is what one policy says about q.
+func (p *policy) evaluate(q *question) outcome {
 	best := outcomeNone
 	for i := range p.statements {
 		s := &p.statements[i]
-		if !s.covers(q, resource) {
+		out, why := s.apply(q)
+		if why != applies {
 			continue
-		}
-		out := outcomeAllow
-		if s.principals != nil {
-			if out = s.names(q.who); out == outcomeNone {
-				continue
-			}
 		}
 		if s.deny {
 			return outcomeDeny
@@ -160,22 +196,42 @@ func (p *policy) evaluateOn(q *question, resource string) outcome {
 	return best
 }
 
-// covers reports whether everything but the principal matches.
-func (s *statement) covers(q *question, resource string) bool {
-	action := strings.ToLower(q.action)
-	if slices.ContainsFunc(s.actions, func(a string) bool { return glob(action, a) }) == s.notAction {
-		return false
-	}
-	onResource := func(r string) bool { return r == "*" || glob(resource, r) }
-	if slices.ContainsFunc(s.resources, onResource) == s.notResource {
-		return false
-	}
-	for i := range s.conditions {
-		if c := &s.conditions[i]; !c.holds(q.value(c.key)) {
-			return false
+// miss is the first reason why a statement does not apply.
+type miss uint8
+
+const (
+	applies miss = iota
+	missPrincipal
+	missAction
+	missResource
+	missCondition
+)
+
+// apply is how a statement speaks about q, if it does.
+func (s *statement) apply(q *question) (outcome, miss) {
+	out := outcomeAllow
+	if s.principals != nil {
+		if out = s.names(q.who); out == outcomeNone {
+			return out, missPrincipal
 		}
 	}
-	return true
+	if slices.ContainsFunc(s.actions, func(a value) bool { return glob(q.lower, a.text) }) == s.notAction {
+		return outcomeNone, missAction
+	}
+	if slices.ContainsFunc(s.resources, func(r value) bool { return r.matchesResource(q) }) == s.notResource {
+		return outcomeNone, missResource
+	}
+	for i := range s.conditions {
+		if c := &s.conditions[i]; !c.holds(q) {
+			return outcomeNone, missCondition
+		}
+	}
+	return out, applies
+}
+
+func (v *value) matchesResource(q *question) bool {
+	text, ok := v.expand(q)
+	return ok && glob(q.resource, text)
 }
 
 // names is how a statement speaks about the caller: outcomeAllow by name or as
@@ -205,87 +261,43 @@ func (s *statement) names(who *principal) outcome {
 	return outcomeNone
 }
 
-// identity combines the identity policies of the caller on the key.
-func (st *state) identity(q *question) (out outcome, registered bool) {
-	return st.identityOn(q, q.key.ARN())
-}
-
-func (st *state) identityOn(q *question, resource string) (out outcome, registered bool) {
-	policies := st.Identities[q.who.identity()]
-	for _, p := range policies {
-		out = max(out, p.policy.evaluateOn(q, resource)) // outcomeDeny is the largest
-	}
-	return out, len(policies) > 0
-}
-
-// value is the request's value for a condition key; nil if it has none. Keys
-// that this fake does not know are keys that the request does not carry.
-func (q *question) value(key string) []string {
-	if name, ok := strings.CutPrefix(key, "kms:encryptioncontext:"); ok {
-		return q.contextValue(name)
-	}
-	if v, ok := q.extra[key]; ok {
-		return v
-	}
-	one := func(s string) []string {
-		if s == "" {
-			return nil
-		}
-		return []string{s}
-	}
-	switch key {
-	case "kms:encryptioncontextkeys":
-		keys := make([]string, 0, len(q.ec))
-		for k := range q.ec {
-			keys = append(keys, k)
-		}
-		sort.Strings(keys)
-		return keys
-	case "kms:encryptionalgorithm":
-		return one(q.alg)
-	case "kms:calleraccount", "aws:principalaccount":
-		return one(q.who.account)
-	case "kms:requestalias":
-		return one(q.alias)
-	case "aws:principalarn":
-		return one(q.who.policyARN())
-	case "aws:principaltype":
-		return one(map[principalKind]string{
-			kindRoot: "Account", kindUser: "User", kindRole: "AssumedRole", kindFederated: "FederatedUser"}[q.who.kind])
-	case "aws:requestedregion":
-		return one(q.region)
-	case "aws:epochtime", "aws:currenttime":
-		return one(strconv.FormatInt(q.seconds, 10))
-	}
-	if q.key == nil {
-		return nil
-	}
-	if name, ok := strings.CutPrefix(key, "aws:resourcetag/"); ok {
-		return q.key.tagValue(name)
-	}
-	switch key {
-	case "aws:resourceaccount":
-		return one(q.key.Account)
-	}
-	return q.key.attributes()[key]
-}
-
-// contextValue finds a context pair by a name without case, as conditions do.
-// With {tenant, Tenant} in one context the name is ambiguous unless one of them
-// is spelled as the policy spells it in lower case: then the pair is taken as
-// absent, which an Allow does not match and a Deny-unless does.
-func (q *question) contextValue(lower string) []string {
-	if v, ok := q.ec[lower]; ok {
-		return []string{v}
-	}
-	var found []string
-	for k, v := range q.ec {
-		if strings.EqualFold(k, lower) {
-			if found != nil {
-				return nil
+// ask makes the question of a call: what policies and grants there are, as of now,
+// and what of the request they depend on.
+func (r *request) ask(k *keyState, a *aim, alias string) *question {
+	q := r.askOwn(a, "", k)
+	q.account, q.resource, q.keyPolicy = k.Account, k.ARN(), k.policy
+	own, account := k.grantsTo(r.who)
+	if n := len(own) + len(account); n > 0 {
+		tokens, _ := r.presented() // checked before
+		q.grants = make([]candidate, 0, n)
+		for _, some := range [][]*grantState{own, account} {
+			for _, g := range some {
+				q.grants = append(q.grants, candidate{g, g.visible(r.now, tokens[q.resource+" "+g.ID])})
 			}
-			found = []string{v}
 		}
+		q.ec = cloneContext(a.ec) // the caller's map may change
 	}
-	return found
+	subject := asked{request: r, aim: a, key: k, alias: alias}
+	q.facts = subject.gather(q.facts, q.keyPolicy.keys)
+	for _, d := range q.identities {
+		q.facts = subject.gather(q.facts, d.policy.keys)
+	}
+	if len(q.grants) > 0 {
+		q.facts = subject.gather(q.facts, []string{"aws:sourcearn"})
+	}
+	return q
+}
+
+// askOwn is the question about a resource without a key policy. k is a key that it
+// has to do with, or nil.
+func (r *request) askOwn(a *aim, resource string, k *keyState) *question {
+	q := &question{
+		who: r.who, action: a.action, lower: strings.ToLower(a.action), resource: resource, strict: r.f.strict,
+		identities: r.st.Identities[r.who.identity()], creating: a.creating,
+	}
+	subject := asked{request: r, aim: a, key: k}
+	for _, d := range q.identities {
+		q.facts = subject.gather(q.facts, d.policy.keys)
+	}
+	return q
 }

@@ -166,8 +166,9 @@ func attempt(fake *KMS, key *Key, who, operation string, ec map[string]string) e
 			panic("no attempt for " + operation)
 		}
 		p := fake.mustPrincipal(who)
-		q := &question{who: p, action: "kms:" + operation, key: fake.st.Keys[key.ARN()], region: DefaultRegion, ec: ec}
-		if v := fake.st.decide(q, true); v != allowed {
+		r := &request{f: fake, st: fake.st, now: fake.now(), caller: caller{who: p, region: DefaultRegion}}
+		q := r.ask(fake.st.Keys[key.ARN()], &aim{action: "kms:" + operation, ec: ec}, "")
+		if v := q.decide().verdict; v != allowed {
 			err = fail("AccessDeniedException", "%s", v.because(q.action)).sdk()
 		}
 	}

@@ -24,9 +24,10 @@ import (
 // the methods of *kms.Client, and errors and metadata come in the same layers.
 // It is safe for concurrent use. It does not retry.
 type Client struct {
-	f      *KMS
-	who    *principal
-	region string
+	f       *KMS
+	who     *principal
+	region  string
+	session *Session // see With
 }
 
 // Client returns a client that acts as a principal: the ARN of an account's
@@ -52,7 +53,7 @@ func (c *Client) Region(region string) *Client {
 	if !isRegion(region) {
 		c.f.misuse("%q is not a Region", region)
 	}
-	return &Client{f: c.f, who: c.who, region: region}
+	return &Client{f: c.f, who: c.who, region: region, session: c.session}
 }
 
 // Options is the configuration that a *kms.Client would show.
@@ -73,7 +74,7 @@ func invoke[In, Out any](ctx context.Context, c *Client, name string, in *In, op
 	if err := ctx.Err(); err != nil { // the SDK does not even wrap this one
 		return nil, operationError(err)
 	}
-	from := caller{who: c.who, region: c.region}
+	from := caller{who: c.who, region: c.region, session: c.session}
 	if len(optFns) > 0 {
 		o := c.Options()
 		for _, fn := range optFns {

@@ -1,11 +1,13 @@
 package kmsfake
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,20 +16,24 @@ import (
 
 // condition is one line of a Condition element: operator, key, values.
 type condition struct {
+	operator string // as written, ForAnyValue: and IfExists included
 	op       *operator
 	forAll   bool
 	forAny   bool
 	ifExists bool
 	null     bool   // the Null operator: about presence, not about values
+	name     string // as written
 	key      string // lower case: names of condition keys have no case
-	values   []string
+	values   []value
 }
 
 // operator compares one value of the request with one of the policy.
 type operator struct {
-	negated bool
-	match   func(request, policy string) bool
-	check   func(policy string) error // is the policy's value readable at all?
+	negated   bool
+	wildcards bool // in the policy's value
+	variables bool // in the policy's value
+	match     func(request, policy string) bool
+	check     func(policy string) error // is the policy's value readable at all?
 }
 
 var operators = makeOperators()
@@ -35,7 +41,12 @@ var operators = makeOperators()
 func makeOperators() map[string]*operator {
 	ops := make(map[string]*operator)
 	add := func(name string, negated bool, check func(string) error, match func(r, p string) bool) {
-		ops[name] = &operator{negated, match, check}
+		texts := strings.HasPrefix(name, "String") || strings.HasPrefix(name, "Arn")
+		ops[name] = &operator{
+			negated: negated, match: match, check: check,
+			wildcards: strings.HasSuffix(name, "Like") || strings.HasPrefix(name, "Arn"),
+			variables: texts || name == "Bool",
+		}
 	}
 	equal := func(r, p string) bool { return r == p }
 	add("StringEquals", false, nil, equal)
@@ -71,7 +82,7 @@ func makeOperators() map[string]*operator {
 
 // parseConditions reads a Condition element. Unknown operators are errors;
 // unknown keys are not: they are keys that no request carries.
-func parseConditions(raw json.RawMessage) ([]condition, error) {
+func parseConditions(raw json.RawMessage, variables bool) ([]condition, error) {
 	if raw == nil {
 		return nil, nil
 	}
@@ -90,28 +101,42 @@ func parseConditions(raw json.RawMessage) ([]condition, error) {
 			if err != nil {
 				return nil, err
 			}
-			c.key = strings.ToLower(key)
-			if c.values, err = conditionValues(raw); err != nil {
-				return nil, badPolicy("Syntax errors in policy: values of %s: %v", key, err)
-			}
-			for _, v := range c.values {
-				if err := noVariables(v); err != nil {
-					return nil, err
-				}
-				if c.op.check == nil {
-					continue
-				}
-				if err := c.op.check(v); err != nil {
-					return nil, badPolicy("Syntax errors in policy: %s: %v", name, err)
-				}
+			c.name, c.key = key, strings.ToLower(key)
+			if err := c.parseValues(raw, variables); err != nil {
+				return nil, badPolicy("Syntax errors in policy: %s of %s: %v", name, key, err)
 			}
 			out = append(out, c)
 		}
 	}
+	// A JSON object has no order, an explanation needs one.
+	slices.SortFunc(out, func(a, b condition) int {
+		return cmp.Or(cmp.Compare(a.operator, b.operator), cmp.Compare(a.name, b.name))
+	})
 	return out, nil
 }
 
+func (c *condition) parseValues(raw json.RawMessage, variables bool) error {
+	texts, err := conditionValues(raw)
+	if err != nil {
+		return err
+	}
+	for _, text := range texts {
+		v, err := parseValue(text, c.op.wildcards && !c.null, variables && c.op.variables && !c.null)
+		if err != nil {
+			return err
+		}
+		if c.op.check != nil && v.parts == nil {
+			if err := c.op.check(text); err != nil {
+				return err
+			}
+		}
+		c.values = append(c.values, v)
+	}
+	return nil
+}
+
 func parseOperator(name string) (c condition, err error) {
+	c.operator = name
 	bare := name
 	if rest, ok := strings.CutPrefix(bare, "ForAllValues:"); ok {
 		c.forAll, bare = true, rest
@@ -158,11 +183,12 @@ func conditionValues(raw json.RawMessage) ([]string, error) {
 }
 
 // holds evaluates one condition over the values that the request has for its key.
-func (c *condition) holds(request []string) bool {
+func (c *condition) holds(q *question) bool {
+	request := q.facts[c.key]
 	absent := len(request) == 0
 	if c.null {
-		for _, v := range c.values {
-			if strings.EqualFold(v, "true") == absent {
+		for i := range c.values {
+			if strings.EqualFold(c.values[i].text, "true") == absent {
 				return true
 			}
 		}
@@ -177,7 +203,7 @@ func (c *condition) holds(request []string) bool {
 	// reading that is hardest to satisfy by adding values is taken.
 	all := c.forAll || !c.forAny
 	for _, r := range request {
-		if c.one(r) != all {
+		if c.one(q, r) != all {
 			return !all
 		}
 	}
@@ -186,26 +212,26 @@ func (c *condition) holds(request []string) bool {
 
 // one: a value of the request satisfies the operator if it matches any of the
 // policy's values, or none of them if the operator is negated.
-func (c *condition) one(r string) bool {
-	for _, p := range c.values {
-		if c.op.match(r, p) {
+func (c *condition) one(q *question, r string) bool {
+	for i := range c.values {
+		if p, ok := c.values[i].expand(q); ok && c.op.match(r, p) {
 			return !c.op.negated
 		}
 	}
 	return c.op.negated
 }
 
-// glob matches * (any run) and ? (any one character). It is linear in practice
-// and never worse than quadratic: policies come from strangers.
+// glob matches s against a pattern with the wildcards that wild makes. It is
+// linear in practice and never worse than quadratic: policies come from strangers.
 func glob(s, pattern string) bool {
 	star, mark := -1, 0
 	i, j := 0, 0
 	for i < len(s) {
 		switch {
-		case j < len(pattern) && pattern[j] == '*':
+		case j < len(pattern) && pattern[j] == anyRun:
 			star, mark = j, i
 			j++
-		case j < len(pattern) && pattern[j] == '?':
+		case j < len(pattern) && pattern[j] == anyOne:
 			_, size := utf8.DecodeRuneInString(s[i:])
 			i += size
 			j++
@@ -219,7 +245,10 @@ func glob(s, pattern string) bool {
 			return false
 		}
 	}
-	return strings.Trim(pattern[j:], "*") == ""
+	for j < len(pattern) && pattern[j] == anyRun {
+		j++
+	}
+	return j == len(pattern)
 }
 
 // arnLike matches the six fields of an ARN one by one, so that a wildcard for
@@ -227,7 +256,7 @@ func glob(s, pattern string) bool {
 func arnLike(s, pattern string) bool {
 	a, b := strings.SplitN(s, ":", 6), strings.SplitN(pattern, ":", 6)
 	if len(a) != 6 || len(b) != 6 {
-		return pattern == "*"
+		return pattern == string([]byte{anyRun})
 	}
 	for i := range a {
 		if !glob(a[i], b[i]) {

@@ -24,10 +24,25 @@
 // Key states; the encryption context, bound so that contexts with moved
 // boundaries do not open; key policies (Principal, NotPrincipal, Action,
 // NotAction, Resource, NotResource, Condition with all operators of IAM, their
-// IfExists, ForAnyValue and ForAllValues forms); delegation to the account by
-// its root ARN; identity policies that [Account.PutIdentityPolicy] attaches; both
+// IfExists, ForAnyValue and ForAllValues forms, and policy variables in documents
+// of the version 2012-10-17); delegation to the account by its root ARN; identity policies that [Account.PutIdentityPolicy] attaches; both
 // sides of cross-account access; grants, with their constraints and tokens, which
 // suffice at home and across accounts unless something denies.
+//
+// All condition keys of KMS have the values that AWS would give them, and of the
+// global ones those about the principal (aws:PrincipalArn, Account, OrgID, Type,
+// Tag/..., userid, username), the resource (aws:ResourceAccount, OrgID, Tag/...) and
+// the request (aws:SourceIp, RequestedRegion, CurrentTime, EpochTime,
+// SecureTransport, ViaAWSService, RequestTag/..., TagKeys). What a test must say
+// itself (tags of a session, kms:ViaService, a source address, any other key), it
+// says with [Client.With], [KMS.SetSession] and [Account.SetOrganization]. A key
+// that nobody gave a value is absent. Service control policies, permission
+// boundaries and session policies are not evaluated.
+//
+// # Why
+//
+// [KMS.Why] and [KMS.Explain] tell of each of the last 4096 calls which statement
+// or grant decided, and why each of the others did not apply.
 //
 // BE WARNED of the one default that is more lenient than AWS: a principal for
 // which no identity policy was ever put passes its own account's side of
@@ -53,8 +68,7 @@
 // On the wire, KMS's other operations answer UnsupportedOperationException, and
 // what is no operation of KMS UnknownOperationException. Keys are symmetric,
 // single-Region, with AWS_KMS as origin. Not there yet: tags after creation, imported material, multi-Region
-// and asymmetric keys, custom key stores, enclaves, policy variables (a policy
-// that uses one is refused as malformed), propagation delay.
+// and asymmetric keys, custom key stores, enclaves, propagation delay.
 //
 // # Grants
 //

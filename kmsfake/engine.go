@@ -13,7 +13,8 @@ import (
 type caller struct {
 	who         *principal
 	region      string
-	accessKeyID string // "" in process
+	accessKeyID string   // "" in process
+	session     *Session // nil says nothing; never changes
 
 	fresh *rsa.PrivateKey // made for this call, see operation.prepare
 }
@@ -28,6 +29,8 @@ type request struct {
 	caller
 	tokens []string // of grants, as the caller gave them
 	call   *Call    // what the log will say
+
+	decisions []decided
 }
 
 // operation is one API operation, for the client and for the wire alike.
@@ -156,11 +159,13 @@ func (f *KMS) decide(c caller, op *operation, in any, requestID string, s strike
 	defer f.mu.Unlock()
 	call := f.newCall(c, op.name, in, s)
 	call.RequestID = requestID
+	r := &request{f: f, st: f.st, op: op.name, id: requestID, now: call.Time, caller: c, tokens: op.tokens(in), call: &call}
 	defer func() {
 		call.Code = codeOf(err)
 		if e, ok := err.(*apiError); ok {
 			call.Message = e.msg
 		}
+		f.keep(&call, c.who, r.decisions)
 		f.record(call)
 	}()
 	switch {
@@ -172,7 +177,6 @@ func (f *KMS) decide(c caller, op *operation, in any, requestID string, s strike
 	case f.throttled(op.name, c, call.Time):
 		return nil, errThrottled
 	}
-	r := &request{f: f, st: f.st, op: op.name, id: requestID, now: call.Time, caller: c, tokens: op.tokens(in), call: &call}
 	out, err = op.run(r, in)
 	if f.dirty {
 		f.propagate()

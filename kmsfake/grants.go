@@ -135,15 +135,15 @@ const (
 )
 
 // misses reports why g does not allow q, to a caller to whom the index led.
-func (g *grantState) misses(q *question, visible bool) grantMiss {
+func (g *candidate) misses(q *question) grantMiss {
 	switch {
-	case !visible:
+	case !g.visible:
 		return grantNotVisible
 	case g.grantee.kind != kindRoot && !q.who.is(g.grantee):
 		return grantOtherSession
 	case !g.permits(q.action):
 		return grantOtherOperation
-	case g.Constraints.SourceARN != "" && !slices.Equal(q.value("aws:sourcearn"), []string{g.Constraints.SourceARN}):
+	case g.Constraints.SourceARN != "" && !slices.Equal(q.facts["aws:sourcearn"], []string{g.Constraints.SourceARN}):
 		return grantSource
 	case q.creating != nil && !g.covers(q.creating):
 		return grantExceeded

@@ -52,7 +52,11 @@ func (r *request) retireGrant(in *kms.RetireGrantInput) (*kms.RetireGrantOutput,
 	case g == nil && k != nil && k.Account == r.who.account:
 		_, err := r.namedGrant(k, id)
 		return nil, err
-	case g == nil, !r.mayRetire(k, g):
+	case g == nil:
+		r.unseen("kms:RetireGrant", "grant "+id)
+		return nil, r.denied("kms:RetireGrant", "on the grant", noIdentityAllows)
+	}
+	if r.mayRetire(k, g) != allowed {
 		return nil, r.denied("kms:RetireGrant", "on the grant", noIdentityAllows)
 	}
 	if err := firstOf(r.usable(k), dryRun(in.DryRun)); err != nil {
@@ -91,13 +95,9 @@ func (r *request) retiringGrant(in *kms.RetireGrantInput) (k *keyState, id strin
 // account that created the grant. Where that, or the retiring principal, is an
 // account, its root may, and whom its IAM gives kms:RetireGrant. A deny in IAM
 // holds against all of them.
-func (r *request) mayRetire(k *keyState, g *grantState) bool {
-	q := r.question("kms:RetireGrant")
-	q.key = k
-	iam, _ := r.st.identity(q)
-	if iam == outcomeDeny {
-		return false
-	}
+func (r *request) mayRetire(k *keyState, g *grantState) verdict {
+	q := r.askOwn(&aim{action: "kms:RetireGrant"}, k.ARN(), k)
+	iam := q.byIdentity()
 	names := func(p *principal) bool {
 		switch {
 		case p == nil:
@@ -107,8 +107,18 @@ func (r *request) mayRetire(k *keyState, g *grantState) bool {
 		}
 		return r.who.is(p)
 	}
-	return names(g.retiring) || g.permits("kms:RetireGrant") && names(g.grantee) ||
-		names(&principal{kind: kindRoot, account: g.Issuer})
+	by := ruling{noIdentityAllows, ruleRetireNone}
+	switch {
+	case iam == outcomeDeny:
+		by = ruling{deniedByIdentity, ruleIdentityDeny}
+	case names(g.retiring):
+		by = ruling{allowed, ruleRetirePrincipal}
+	case g.permits("kms:RetireGrant") && names(g.grantee):
+		by = ruling{allowed, ruleRetireGrantee}
+	case names(&principal{kind: kindRoot, account: g.Issuer}):
+		by = ruling{allowed, ruleRetireIssuer}
+	}
+	return r.decided(q, by)
 }
 
 // namedGrant finds a grant of a key for somebody who may know.

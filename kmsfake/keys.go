@@ -19,6 +19,8 @@ type state struct {
 	Identities map[string][]*identityDoc // by principal.identity
 	AccessKeys map[string]accessKey      // by access key id
 	Ahead      time.Duration             // of the service's clock, see Advance
+
+	Organizations map[string]string // organization id by account id
 }
 
 type identityDoc struct {
@@ -33,7 +35,8 @@ type aliasState struct {
 
 type accessKey struct {
 	Principal string
-	Secret    string // "" if signatures are not verified
+	Secret    string   // "" if signatures are not verified
+	Session   *Session `json:",omitempty"` // Keys in lower case
 }
 
 // keyState is one customer managed key in one Region: a single-Region key, or
@@ -102,6 +105,8 @@ func newState() *state {
 		Aliases:    make(map[string]*aliasState),
 		Identities: make(map[string][]*identityDoc),
 		AccessKeys: make(map[string]accessKey),
+
+		Organizations: make(map[string]string),
 	}
 }
 

@@ -81,6 +81,8 @@ type KMS struct {
 	quota       int  // requests a second
 	buckets     map[bucketOf]*bucket
 	calls       []Call
+	traces      []trace // of the last calls, a ring when it is full
+	nextTrace   int
 }
 
 // New returns a KMS without keys. Only Options.File can make it fail: use Open

@@ -30,7 +30,7 @@ func (r *request) authorized(a aim) (*keyState, error) {
 		return nil, err
 	}
 	if k == nil {
-		return nil, r.denied(a.action, "on resource: "+a.id, noKeyPolicyAllows)
+		return nil, r.denied(a.action, "on resource: "+a.id, r.unseen(a.action, a.id))
 	}
 	r.about(k)
 	resource := k.ARN()
@@ -44,16 +44,8 @@ func (r *request) authorized(a aim) (*keyState, error) {
 }
 
 func (r *request) judge(k *keyState, a aim, alias string) verdict {
-	q := r.question(a.action)
-	q.key, q.ec, q.alg, q.extra, q.alias = k, a.ec, a.alg, a.extra, alias
-	q.creating = a.creating
-	tokens, _ := r.presented() // checked before
-	q.visible = func(g *grantState) bool { return g.visible(r.now, tokens[k.ARN()+" "+g.ID]) }
-	return r.st.decide(q, r.f.strict)
-}
-
-func (r *request) question(action string) *question {
-	return &question{who: r.who, action: action, region: r.region, seconds: r.now.Unix()}
+	q := r.ask(k, &a, alias)
+	return r.decided(q, q.decide())
 }
 
 // own decides about a resource that has no key policy.
@@ -61,9 +53,8 @@ func (r *request) own(action, resource string) error { return r.ownWith(action, 
 
 // ownWith is own for a call that carries condition keys, in lower case.
 func (r *request) ownWith(action, resource string, extra map[string][]string) error {
-	q := r.question(action)
-	q.extra = extra
-	if v := r.st.decideOwn(q, resource, r.f.strict); v != allowed {
+	q := r.askOwn(&aim{action: action, extra: extra}, resource, nil)
+	if v := r.decided(q, q.decide()); v != allowed {
 		return r.denied(action, "on resource: "+resource, v)
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 // policy is a parsed policy document: of a key, or of an identity.
 type policy struct {
 	statements []statement
+	keys       []string // the condition keys that it mentions, lower case, each once
 }
 
 type statement struct {
@@ -20,17 +21,18 @@ type statement struct {
 	deny         bool
 	principals   []principalRef // key policies only
 	notPrincipal bool
-	actions      []string // lower case
+	actions      []value // the text in lower case
 	notAction    bool
-	resources    []string
+	resources    []value
 	notResource  bool
 	conditions   []condition
 }
 
 // principalRef is one entry of a Principal element.
 type principalRef struct {
-	any       bool // "*"
-	never     bool // a service, a web identity: real, but nobody who calls the fake
+	any       bool   // "*"
+	never     bool   // a service, a web identity: real, but nobody who calls the fake
+	name      string // of that
 	principal principal
 }
 
@@ -49,10 +51,13 @@ func parsePolicy(doc string, keyPolicy bool) (*policy, error) {
 	if err != nil {
 		return nil, badPolicy("Syntax errors in policy: %v", err)
 	}
+	variables := false
 	if v, ok := top["Version"]; ok {
-		if s, err := text(v); err != nil || s != "2012-10-17" && s != "2008-10-17" {
+		s, err := text(v)
+		if err != nil || s != "2012-10-17" && s != "2008-10-17" {
 			return nil, badPolicy("The policy must contain a valid version string, not %s.", v)
 		}
+		variables = s == "2012-10-17"
 	}
 	if v, ok := top["Id"]; ok {
 		if _, err := text(v); err != nil {
@@ -66,7 +71,7 @@ func parsePolicy(doc string, keyPolicy bool) (*policy, error) {
 	p := &policy{statements: make([]statement, 0, len(raws))}
 	seen := make(map[string]bool)
 	for i, raw := range raws {
-		s, err := parseStatement(raw, keyPolicy)
+		s, err := parseStatement(raw, keyPolicy, variables)
 		if err != nil {
 			return nil, badPolicy("Statement %d: %w", i+1, err)
 		}
@@ -76,10 +81,11 @@ func parsePolicy(doc string, keyPolicy bool) (*policy, error) {
 		seen[s.sid] = true
 		p.statements = append(p.statements, s)
 	}
+	p.keys = p.mentions()
 	return p, nil
 }
 
-func parseStatement(raw json.RawMessage, keyPolicy bool) (s statement, err error) {
+func parseStatement(raw json.RawMessage, keyPolicy, variables bool) (s statement, err error) {
 	in, err := members(raw, "Sid", "Effect", "Principal", "NotPrincipal",
 		"Action", "NotAction", "Resource", "NotResource", "Condition")
 	if err != nil {
@@ -100,28 +106,64 @@ func parseStatement(raw json.RawMessage, keyPolicy bool) (s statement, err error
 	if s.principals, s.notPrincipal, err = parsePrincipals(in["Principal"], in["NotPrincipal"], keyPolicy); err != nil {
 		return s, err
 	}
-	if s.actions, s.notAction, err = either("Action", in["Action"], in["NotAction"]); err != nil {
+	actions, negated, err := either("Action", in["Action"], in["NotAction"])
+	if err != nil {
 		return s, err
 	}
-	for i, a := range s.actions {
+	s.notAction = negated
+	for _, a := range actions {
 		if a != "*" && strings.IndexByte(a, ':') <= 0 {
 			return s, badPolicy("Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.: %q", a)
 		}
-		s.actions[i] = strings.ToLower(a)
+		if strings.Contains(a, "${") {
+			return s, badPolicy("Policy variables are not allowed in Action: %q", a)
+		}
+		s.actions = append(s.actions, value{raw: a, text: wild(strings.ToLower(a))})
 	}
-	if s.resources, s.notResource, err = either("Resource", in["Resource"], in["NotResource"]); err != nil {
+	resources, negated, err := either("Resource", in["Resource"], in["NotResource"])
+	if err != nil {
 		return s, err
 	}
-	for _, r := range s.resources {
+	s.notResource = negated
+	for _, r := range resources {
 		if r != "*" && !strings.HasPrefix(r, "arn:") {
 			return s, badPolicy("Resource %q must be in ARN format or \"*\".", r)
 		}
-		if err := noVariables(r); err != nil {
+		v, err := parseValue(r, true, variables)
+		if err != nil {
 			return s, err
 		}
+		s.resources = append(s.resources, v)
 	}
-	s.conditions, err = parseConditions(in["Condition"])
-	return s, err
+	if s.conditions, err = parseConditions(in["Condition"], variables); err != nil || !keyPolicy {
+		return s, err
+	}
+	for i := range s.conditions { // this one means something in identity policies only
+		if c := &s.conditions[i]; c.key == "kms:resourcealiases" {
+			c.key = "kms:resourcealiases in a key policy"
+		}
+	}
+	return s, nil
+}
+
+// mentions are the condition keys that a request is asked for, in conditions and
+// in variables.
+func (p *policy) mentions() (keys []string) {
+	for i := range p.statements {
+		s := &p.statements[i]
+		for j := range s.resources {
+			keys = append(keys, s.resources[j].keys()...)
+		}
+		for j := range s.conditions {
+			c := &s.conditions[j]
+			keys = append(keys, c.key)
+			for k := range c.values {
+				keys = append(keys, c.values[k].keys()...)
+			}
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 func parsePrincipals(is, not json.RawMessage, keyPolicy bool) (refs []principalRef, negated bool, err error) {
@@ -167,7 +209,7 @@ func parsePrincipals(is, not json.RawMessage, keyPolicy bool) (refs []principalR
 				}
 				refs = append(refs, principalRef{principal: p})
 			case "Service", "Federated", "CanonicalUser":
-				refs = append(refs, principalRef{never: true})
+				refs = append(refs, principalRef{never: true, name: kind + " " + name})
 			default:
 				return nil, false, invalid
 			}
@@ -195,15 +237,6 @@ func either(name string, is, not json.RawMessage) (values []string, negated bool
 // badPolicy makes the errors of this file: sentences for the author of a policy,
 // as AWS writes them, not parts of a Go error.
 func badPolicy(format string, args ...any) error { return fmt.Errorf(format, args...) }
-
-// noVariables refuses policy variables, which this evaluator does not know yet:
-// taken literally, a Deny that uses one would never match.
-func noVariables(s string) error {
-	if strings.Contains(s, "${") {
-		return badPolicy("kmsfake does not support policy variables: %q", s)
-	}
-	return nil
-}
 
 // members splits a JSON object, whose member names must be among known unless
 // that is empty. A repeated name is an error: encoding/json would let the last

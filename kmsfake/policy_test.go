@@ -21,6 +21,8 @@ func TestMalformedPolicies(t *testing.T) {
 		one(strings.Replace(stmt, `"*"`, `{"Service":"logs.amazonaws.com"}`, 1)),
 		one(strings.Replace(stmt, `"*"`, `{"AWS":"arn:aws:sts::111122223333:assumed-role/r/s"}`, 1)),
 		one(strings.Replace(stmt, `"Principal"`, `"NotPrincipal"`, 1)),
+		with(`{"StringEquals":{"kms:EncryptionContext:u":["${aws:username}","${aws:PrincipalTag/a b, 'x'}","${*}"]}}`), with(`{"Bool":{"aws:SecureTransport":"${aws:ViaAWSService}"}}`),
+		`{"Statement":{` + stmt + `,"Condition":{"StringEquals":{"a":"${ is text without a version"}}}}`,
 		with(`{}`), with(`{"StringLike":{"kms:ViaService":["a","b"],"nobody:knows":"x"}}`), with(`{"Bool":{"aws:SecureTransport":true}}`),
 		with(`{"NumericLessThan":{"kms:Foo":7}}`), with(`{"ForAllValues:StringEqualsIfExists":{"kms:EncryptionContextKeys":"a"}}`),
 		with(`{"IpAddress":{"aws:SourceIp":["10.0.0.0/8","::1"]}}`), with(`{"DateGreaterThan":{"aws:CurrentTime":"2025-01-01T00:00:00Z"}}`),
@@ -47,8 +49,11 @@ func TestMalformedPolicies(t *testing.T) {
 		"date value": with(`{"DateEquals":{"a":"yesterday"}}`), "prefix value": with(`{"IpAddress":{"a":"10/8"}}`), "binary value": with(`{"BinaryEquals":{"a":"*"}}`),
 		"condition value": with(`{"StringEquals":{"a":{}}}`), "condition value null": with(`{"StringEquals":{"a":null}}`), "no condition values": with(`{"StringEquals":{"a":[]}}`),
 		"operator twice": with(`{"Bool":{"a":"true"},"Bool":{"a":"false"}}`), "key twice": with(`{"Bool":{"a":"true","a":"false"}}`),
-		"variable": with(`{"StringEquals":{"kms:EncryptionContext:u":"${aws:username}"}}`), "resource variable": one(strings.Replace(stmt, `"Resource":"*"`, `"Resource":"arn:aws:kms:*:*:key/${x}"`, 1)),
-		"too large": one(stmt + `,"Sid":"` + strings.Repeat("a", maxPolicySize) + `"`), "quantifier": with(`{"ForSomeValue:StringEquals":{"a":"b"}}`),
+		"variable without end": with(`{"StringEquals":{"kms:EncryptionContext:u":"${aws:username"}}`), "variable that is no key": one(strings.Replace(stmt, `"Resource":"*"`, `"Resource":"arn:aws:kms:*:*:key/${x}"`, 1)),
+		"variable default": with(`{"StringEquals":{"kms:EncryptionContext:u":"${aws:username, bob}"}}`), "variable in action": one(strings.Replace(stmt, "kms:*", "kms:${aws:username}", 1)),
+		"variable as number": with(`{"NumericEquals":{"a":"${aws:username}"}}`), "variable as prefix": with(`{"IpAddress":{"aws:SourceIp":"${aws:PrincipalTag/net}"}}`),
+		"variable as principal": one(strings.Replace(stmt, `"*"`, `{"AWS":"arn:aws:iam::111122223333:user/${aws:username}"}`, 1)),
+		"too large":             one(stmt + `,"Sid":"` + strings.Repeat("a", maxPolicySize) + `"`), "quantifier": with(`{"ForSomeValue:StringEquals":{"a":"b"}}`),
 	}
 	fake := New(&Options{TB: t})
 	key := fake.Account(customer).CreateKey("")
@@ -142,11 +147,11 @@ func TestConditions(t *testing.T) {
 		{`{"StringEquals":{"k":"a"}}`, []string{"a", "b"}, false},
 		{`{"StringNotEquals":{"k":"a"}}`, []string{"a", "b"}, false},
 	} {
-		cs, err := parseConditions([]byte(tc.condition))
+		cs, err := parseConditions([]byte(tc.condition), true)
 		if err != nil || len(cs) != 1 {
 			t.Fatalf("%s: %v", tc.condition, err)
 		}
-		if got := cs[0].holds(tc.values); got != tc.want {
+		if got := cs[0].holds(&question{facts: map[string][]string{"k": tc.values}}); got != tc.want {
 			t.Errorf("%s over %q: %v", tc.condition, tc.values, got)
 		}
 	}
@@ -272,6 +277,7 @@ func FuzzPolicy(f *testing.F) {
 	f.Add(`{"Statement":[{"Effect":"Deny","NotPrincipal":{"AWS":"111122223333"},"NotAction":["kms:*"],"NotResource":["arn:*"]}]}`)
 	f.Add(strings.Repeat(`{"Statement":`, 2000))
 	f.Add(`{"Statement":[{` + stmt + `,"Condition":{"NumericLessThan":{"k":1e999}}}]}`)
+	fake := New(nil)
 	k := &keyState{ID: newUUID(), Account: customer, Region: DefaultRegion}
 	who, _ := parsePrincipal(role)
 	f.Fuzz(func(t *testing.T, doc string) {
@@ -281,7 +287,13 @@ func FuzzPolicy(f *testing.F) {
 				t.Fatal(p, err)
 			}
 			if err == nil {
-				p.evaluate(&question{who: &who, action: "kms:Decrypt", key: k, ec: map[string]string{"a": doc}})
+				r := &request{f: fake, st: fake.st, now: fake.now(), caller: caller{who: &who, region: DefaultRegion}}
+				k.policy = p
+				q := r.ask(k, &aim{action: "kms:Decrypt", ec: map[string]string{"a": doc}}, "")
+				d := decided{q, q.decide()}
+				if e := d.explain(); e.Allowed != (d.by.verdict == allowed) || len(e.KeyPolicy) != len(p.statements) {
+					t.Fatalf("%+v", e)
+				}
 			}
 		}
 	})

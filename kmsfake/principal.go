@@ -77,11 +77,7 @@ func parsePrincipal(s string) (principal, error) {
 // never of the role itself.
 func (p *principal) caller() string {
 	if p.kind == kindRole {
-		session := p.session
-		if session == "" {
-			session = defaultSession
-		}
-		return "arn:" + p.partition + ":sts::" + p.account + ":assumed-role/" + p.name + "/" + session
+		return "arn:" + p.partition + ":sts::" + p.account + ":assumed-role/" + p.name + "/" + p.sessionName()
 	}
 	return p.arn
 }
@@ -116,11 +112,14 @@ func (p *principal) is(ref *principal) bool {
 	if ref.session == "" {
 		return true
 	}
-	session := p.session
-	if session == "" {
-		session = defaultSession
+	return p.sessionName() == ref.session
+}
+
+func (p *principal) sessionName() string {
+	if p.session == "" {
+		return defaultSession
 	}
-	return session == ref.session
+	return p.session
 }
 
 func isAccount(s string) bool {

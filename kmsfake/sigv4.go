@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -75,7 +76,22 @@ func (f *KMS) authenticate(req *http.Request, body []byte) (caller, error) {
 	if parseErr != nil {
 		return caller{}, fail("UnrecognizedClientException", "The security token included in the request is invalid.")
 	}
-	return caller{who: &who, region: s.region, accessKeyID: s.accessKeyID}, nil
+	return caller{who: &who, region: s.region, accessKeyID: s.accessKeyID, session: fromPeer(k.Session, req.RemoteAddr)}, nil
+}
+
+// fromPeer is a session with the peer's address for a source, unless the session
+// has one or a service calls on its behalf.
+func fromPeer(s *Session, remoteAddr string) *Session {
+	peer, err := netip.ParseAddrPort(remoteAddr)
+	if err != nil || s != nil && (s.SourceIP != "" || s.ViaService != "") {
+		return s
+	}
+	var with Session
+	if s != nil {
+		with = *s
+	}
+	with.SourceIP = peer.Addr().Unmap().String()
+	return &with
 }
 
 func parseAuthorization(header string) (*signature, error) {

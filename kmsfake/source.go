@@ -51,6 +51,7 @@ func (r *request) findSource(s *source) error {
 		k = r.live(arn)
 	}
 	if k == nil {
+		r.unseen(s.action, "the key of the ciphertext")
 		return r.deniedByBlob(s.action)
 	}
 	r.about(k)
