@@ -65,7 +65,7 @@ func TestImports(t *testing.T) {
 			switch {
 			case strings.HasPrefix(rel, "internal/") && (i == module || strings.HasPrefix(i, module+"/") && !strings.HasPrefix(i, module+"/internal/")):
 				t.Errorf("%s imports %s: internal packages import only each other", path, i)
-			case sdk(i) && rel != "awskms" && rel != "kmsfake" && !strings.HasPrefix(rel, "examples/"):
+			case sdk(i) && rel != "awskms" && rel != "kmsfake" && !strings.HasPrefix(rel, "examples/") && !strings.HasPrefix(rel, "cmd/"):
 				t.Errorf("%s imports %s: only awskms and kmsfake may", path, i)
 			case i == "testing" && !slices.Contains(suites, path):
 				t.Errorf("%s imports testing: only the suites may", path)

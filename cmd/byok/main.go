@@ -1,0 +1,66 @@
+// Command byok is for who runs a platform that uses package byok.
+//
+//	byok drill revoke   shows that a tenant's stop is a stop
+//	byok inspect        prints what the header of an envelope says
+//
+// Its exit status is 0 if what was asked for was done, and 2 if not; a drill that
+// found a broken promise has 1.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// The exit statuses.
+const (
+	exitOK     = 0
+	exitBroken = 1 // the drill failed: a promise was broken
+	exitFailed = 2 // it could not be done
+)
+
+const usage = `usage:
+  byok drill revoke [flags]   show that a tenant's stop is a stop: blocks the tenant meanwhile
+  byok inspect [file]         print what the header of an envelope says (not authenticated)
+
+byok drill revoke -h lists its flags.
+`
+
+func main() {
+	onlyOurs()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	status := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}
+
+func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
+	var err error
+	switch {
+	case len(args) >= 2 && args[0] == "drill" && args[1] == "revoke":
+		var status int
+		if status, err = drillRevoke(ctx, args[2:], in, out, errs); err == nil {
+			return status
+		}
+	case len(args) == 1 && args[0] == workerCommand:
+		err = drillWorker(ctx, in, out)
+	case len(args) >= 1 && args[0] == "inspect":
+		err = inspect(args[1:], in, out, errs)
+	default:
+		fmt.Fprint(errs, usage)
+		return exitFailed
+	}
+	switch {
+	case err == nil:
+		return exitOK
+	case !errors.Is(err, flag.ErrHelp): // which has printed its help
+		fmt.Fprintln(errs, "byok:", err)
+	}
+	return exitFailed
+}

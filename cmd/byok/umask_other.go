@@ -1,0 +1,6 @@
+//go:build !unix
+
+package main
+
+// onlyOurs does nothing here: files get their rights from the directory.
+func onlyOurs() {}
