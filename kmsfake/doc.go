@@ -86,7 +86,7 @@
 // [KMS.Outage], [KMS.Fail], [KMS.Inject], [KMS.Latency], [KMS.Throttle] and
 // [KMS.Tamper] are the weather; [KMS.Propagation] makes changes take their time, as
 // in AWS; [KMS.Advance] moves the clock. [KMS.Calls] tells what was asked and what
-// was answered.
+// was answered, [Account.CloudTrail] what AWS would tell each account of it.
 //
 // No goroutine runs in the background and no lock is held while a call waits, so
 // everything works inside a testing/synctest bubble, on the bubble's clock.

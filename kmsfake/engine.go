@@ -15,6 +15,7 @@ type caller struct {
 	region      string
 	accessKeyID string   // "" in process
 	session     *Session // nil says nothing; never changes
+	from        *origin  // nil in process
 
 	fresh *rsa.PrivateKey // made for this call, see operation.prepare
 }
@@ -160,12 +161,16 @@ func (f *KMS) decide(c caller, op *operation, in any, requestID string, s strike
 	call := f.newCall(c, op.name, in, s)
 	call.RequestID = requestID
 	r := &request{f: f, st: f.st, op: op.name, id: requestID, now: call.Time, caller: c, tokens: op.tokens(in), call: &call}
+	named := []string{call.KeyARN, call.DestinationKeyARN}
 	defer func() {
 		call.Code = codeOf(err)
 		if e, ok := err.(*apiError); ok {
 			call.Message = e.msg
 		}
 		f.keep(&call, c.who, r.decisions)
+		if err != errUnreachable {
+			r.testify(in, out, named)
+		}
 		f.record(call)
 	}()
 	switch {

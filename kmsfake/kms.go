@@ -83,6 +83,7 @@ type KMS struct {
 	calls       []Call
 	traces      []trace // of the last calls, a ring when it is full
 	nextTrace   int
+	trail       trail
 }
 
 // New returns a KMS without keys. Only Options.File can make it fail: use Open

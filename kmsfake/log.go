@@ -49,11 +49,11 @@ func (f *KMS) Calls() []Call {
 	return out
 }
 
-// ResetCalls forgets the calls so far.
+// ResetCalls forgets the calls so far, and CloudTrail's events of them.
 func (f *KMS) ResetCalls() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.calls = nil
+	f.calls, f.trail = nil, trail{}
 }
 
 func (f *KMS) record(c Call) {

@@ -76,7 +76,7 @@ func (f *KMS) authenticate(req *http.Request, body []byte) (caller, error) {
 	if parseErr != nil {
 		return caller{}, fail("UnrecognizedClientException", "The security token included in the request is invalid.")
 	}
-	return caller{who: &who, region: s.region, accessKeyID: s.accessKeyID, session: fromPeer(k.Session, req.RemoteAddr)}, nil
+	return caller{who: &who, region: s.region, accessKeyID: s.accessKeyID, session: fromPeer(k.Session, req.RemoteAddr), from: originOf(req)}, nil
 }
 
 // fromPeer is a session with the peer's address for a source, unless the session
