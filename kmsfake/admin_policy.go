@@ -2,6 +2,7 @@ package kmsfake
 
 import (
 	"fmt"
+	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -50,7 +51,8 @@ func policyName(name *string) error {
 }
 
 func (r *request) putKeyPolicy(in *kms.PutKeyPolicyInput) (*kms.PutKeyPolicyOutput, error) {
-	k, err := r.aboutKey(in.KeyId, func(c *checks) {
+	extra := map[string][]string{"kms:bypasspolicylockoutsafetycheck": {strconv.FormatBool(in.BypassPolicyLockoutSafetyCheck)}}
+	k, err := r.aboutKeyWith(in.KeyId, extra, func(c *checks) {
 		c.str("policyName", in.PolicyName, 1, 128)
 		c.need("policy", in.Policy, 1, 131072)
 	})

@@ -264,8 +264,8 @@ func (s *statement) names(who *principal) outcome {
 // ask makes the question of a call: what policies and grants there are, as of now,
 // and what of the request they depend on.
 func (r *request) ask(k *keyState, a *aim, alias string) *question {
-	q := r.askOwn(a, "", k)
-	q.account, q.resource, q.keyPolicy = k.Account, k.ARN(), k.policy
+	q := r.newQuestion(a, k.ARN())
+	q.account, q.keyPolicy = k.Account, k.policy
 	own, account := k.grantsTo(r.who)
 	if n := len(own) + len(account); n > 0 {
 		tokens, _ := r.presented() // checked before
@@ -277,27 +277,21 @@ func (r *request) ask(k *keyState, a *aim, alias string) *question {
 		}
 		q.ec = cloneContext(a.ec) // the caller's map may change
 	}
-	subject := asked{request: r, aim: a, key: k, alias: alias}
-	q.facts = subject.gather(q.facts, q.keyPolicy.keys)
-	for _, d := range q.identities {
-		q.facts = subject.gather(q.facts, d.policy.keys)
-	}
-	if len(q.grants) > 0 {
-		q.facts = subject.gather(q.facts, []string{"aws:sourcearn"})
-	}
+	q.gather(&asked{request: r, aim: a, key: k, alias: alias})
 	return q
 }
 
 // askOwn is the question about a resource without a key policy. k is a key that it
 // has to do with, or nil.
 func (r *request) askOwn(a *aim, resource string, k *keyState) *question {
-	q := &question{
+	q := r.newQuestion(a, resource)
+	q.gather(&asked{request: r, aim: a, key: k})
+	return q
+}
+
+func (r *request) newQuestion(a *aim, resource string) *question {
+	return &question{
 		who: r.who, action: a.action, lower: strings.ToLower(a.action), resource: resource, strict: r.f.strict,
 		identities: r.st.Identities[r.who.identity()], creating: a.creating,
 	}
-	subject := asked{request: r, aim: a, key: k}
-	for _, d := range q.identities {
-		q.facts = subject.gather(q.facts, d.policy.keys)
-	}
-	return q
 }

@@ -17,20 +17,35 @@ type asked struct {
 	alias string    // how the key was named, if by alias
 }
 
-// gather finds the request's values for the condition keys that policies mention,
-// once: the decision and its explanation then see the same, whatever happens
-// to tags and aliases between them.
-func (a *asked) gather(facts map[string][]string, keys []string) map[string][]string {
+// gather finds the request's values for the condition keys that the policies and
+// grants mention, once: the decision and its explanation then see the same,
+// whatever happens to tags and aliases between them.
+func (q *question) gather(from *asked) {
+	if q.keyPolicy != nil {
+		q.gatherKeys(from, q.keyPolicy.keys)
+	}
+	for _, d := range q.identities {
+		q.gatherKeys(from, d.policy.keys)
+	}
+	for i := range q.grants {
+		if q.grants[i].Constraints.SourceARN != "" {
+			q.gatherKeys(from, sourceARN)
+		}
+	}
+}
+
+var sourceARN = []string{"aws:sourcearn"}
+
+func (q *question) gatherKeys(from *asked, keys []string) {
 	for _, key := range keys {
-		if _, done := facts[key]; done {
+		if _, done := q.facts[key]; done {
 			continue
 		}
-		if facts == nil {
-			facts = make(map[string][]string, len(keys))
+		if q.facts == nil {
+			q.facts = make(map[string][]string, len(keys))
 		}
-		facts[key] = a.values(key)
+		q.facts[key] = from.values(key)
 	}
-	return facts
 }
 
 // values are the request's values for a condition key in lower case; nil if it has
@@ -70,7 +85,12 @@ func (a *asked) principalFact(key string) ([]string, bool) {
 	}
 	who := a.who
 	switch key {
-	case "kms:calleraccount", "aws:principalaccount":
+	case "kms:calleraccount": // of operations on keys only
+		if a.key == nil {
+			return nil, true
+		}
+		return one(who.account), true
+	case "aws:principalaccount":
 		return one(who.account), true
 	case "aws:principalarn":
 		return one(who.policyARN()), true
@@ -87,8 +107,17 @@ func (a *asked) principalFact(key string) ([]string, bool) {
 		}
 		return one(who.name), true
 	case "kms:viaservice":
+		if a.key == nil {
+			return nil, true
+		}
 		return one(s.ViaService), true
-	case "aws:viaawsservice", "kms:grantisforawsresource":
+	case "kms:grantisforawsresource":
+		switch a.aim.action {
+		case "kms:CreateGrant", "kms:ListGrants", "kms:RevokeGrant":
+			return one(strconv.FormatBool(s.ViaService != "")), true
+		}
+		return nil, true
+	case "aws:viaawsservice":
 		return one(strconv.FormatBool(s.ViaService != "")), true
 	case "aws:principalisawsservice":
 		return one("false"), true
