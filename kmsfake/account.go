@@ -78,17 +78,26 @@ func (a *Account) Key(id string) *Key {
 // principal may do what its policies say, see Options.StrictIAM.
 func (a *Account) PutIdentityPolicy(principalARN, policy string) {
 	a.f.helper()
-	who := a.f.mustPrincipal(principalARN)
-	if who.account != a.id {
+	if a.f.mustPrincipal(principalARN).account != a.id {
 		a.f.misuse("PutIdentityPolicy: %s is not of account %s", principalARN, a.id)
+	}
+	if err := a.f.putIdentityPolicy(principalARN, policy); err != nil {
+		a.f.misuse("PutIdentityPolicy: %v", err)
+	}
+}
+
+func (f *KMS) putIdentityPolicy(principalARN, policy string) error {
+	who, err := parsePrincipal(principalARN)
+	if err != nil {
+		return err
 	}
 	p, err := parsePolicy(policy, false)
 	if err != nil {
-		a.f.misuse("PutIdentityPolicy: %v", err)
+		return err
 	}
-	a.f.change("PutIdentityPolicy", func() bool {
+	return f.apply(func() bool {
 		id := who.identity()
-		a.f.st.Identities[id] = append(a.f.st.Identities[id], &identityDoc{Document: policy, policy: p})
+		f.st.Identities[id] = append(f.st.Identities[id], &identityDoc{Document: policy, policy: p})
 		return true
 	})
 }
@@ -97,29 +106,40 @@ func (a *Account) PutIdentityPolicy(principalARN, policy string) {
 // then counts as one for which none was ever put.
 func (a *Account) DeleteIdentityPolicies(principalARN string) {
 	a.f.helper()
-	who := a.f.mustPrincipal(principalARN)
-	a.f.change("DeleteIdentityPolicies", func() bool {
-		delete(a.f.st.Identities, who.identity())
+	a.f.mustPrincipal(principalARN)
+	if err := a.f.deleteIdentityPolicies(principalARN); err != nil {
+		a.f.misuse("DeleteIdentityPolicies: %v", err)
+	}
+}
+
+func (f *KMS) deleteIdentityPolicies(principalARN string) error {
+	who, err := parsePrincipal(principalARN)
+	if err != nil {
+		return err
+	}
+	return f.apply(func() bool {
+		delete(f.st.Identities, who.identity())
 		return true
 	})
 }
 
-// change runs a control under the lock and makes it durable.
+// change is apply for the test's hand.
 func (f *KMS) change(name string, do func() (changed bool)) {
 	f.helper()
-	err := func() error {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		changed := do()
-		if changed {
-			f.dirty = true
-			f.propagate()
-		}
-		return f.save()
-	}()
-	if err != nil {
+	if err := f.apply(do); err != nil {
 		f.misuse("%s: %v", name, err)
 	}
+}
+
+// apply runs a control under the lock and makes it durable.
+func (f *KMS) apply(do func() (changed bool)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if do() {
+		f.dirty = true
+		f.propagate()
+	}
+	return f.save()
 }
 
 // Key is a handle on one key, as its owner's hand. Its methods take effect at

@@ -1,6 +1,10 @@
 package kmsfake
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 // now is the service's time: the clock of Options.Now, and what Advance and
 // SetTime put on top. It needs no lock.
@@ -21,24 +25,44 @@ func (f *KMS) Now() time.Time { return f.now() }
 // With Options.File the advance survives a restart.
 func (f *KMS) Advance(d time.Duration) {
 	f.helper()
-	if d < 0 {
-		f.misuse("Advance: %v is not forward; see SetTime", d)
+	if err := f.advanceClock(d); err != nil {
+		f.misuse("Advance: %v", err)
 	}
-	f.shift("Advance", func() time.Duration { return f.st.Ahead + d })
 }
 
 // SetTime makes it t in the service, from where the clock goes on. Back is
 // possible, and as confusing as it is on any machine.
 func (f *KMS) SetTime(t time.Time) {
 	f.helper()
-	f.shift("SetTime", func() time.Duration { return t.Sub(f.wall()) })
+	if err := f.setClock(t); err != nil {
+		f.misuse("SetTime: %v", err)
+	}
 }
 
-func (f *KMS) shift(name string, ahead func() time.Duration) {
-	f.helper()
-	f.change(name, func() bool {
-		f.st.Ahead = ahead()
-		f.ahead.Store(int64(f.st.Ahead))
+func (f *KMS) advanceClock(d time.Duration) error {
+	if d < 0 {
+		return fmt.Errorf("%v is not forward; the time can be set, too", d)
+	}
+	return f.shift(func() time.Duration { return f.st.Ahead + d })
+}
+
+func (f *KMS) setClock(t time.Time) error {
+	return f.shift(func() time.Duration { return t.Sub(f.wall()) })
+}
+
+// maxAhead keeps dates in the years that JSON has (until 9999), whatever the clock.
+const maxAhead = 200 * 365 * day
+
+func (f *KMS) shift(ahead func() time.Duration) (err error) {
+	saved := f.apply(func() bool {
+		d := ahead()
+		if d > maxAhead || d < -maxAhead {
+			err = errors.New("that is more than 200 years away")
+			return false
+		}
+		f.st.Ahead = d
+		f.ahead.Store(int64(d))
 		return true
 	})
+	return errors.Join(err, saved)
 }

@@ -116,7 +116,9 @@ func (f *KMS) do(ctx context.Context, c caller, op *operation, in any) answer {
 		c.fresh = freshRSA(op.prepare(in))
 	}
 	a := answer{requestID: newUUID(), body: s.body}
-	a.out, a.err = f.decide(c, op, in, a.requestID, s)
+	var call Call
+	a.out, call, a.err = f.decide(c, op, in, a.requestID, s)
+	f.onCall(call)
 	if err := wait(ctx, s.travel-s.travel/2); err != nil {
 		return answer{requestID: a.requestID, err: err}
 	}
@@ -138,10 +140,11 @@ func (f *KMS) do(ctx context.Context, c caller, op *operation, in any) answer {
 // swallow logs a call that nobody decided.
 func (f *KMS) swallow(c caller, op string, in any, s strike) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	call := f.newCall(c, op, in, s)
 	call.Code = CodeUnreachable
 	f.record(call)
+	f.mu.Unlock()
+	f.onCall(call)
 }
 
 func (f *KMS) newCall(c caller, op string, in any, s strike) Call {
@@ -155,10 +158,10 @@ func (f *KMS) newCall(c caller, op string, in any, s strike) Call {
 
 // decide is the instant in which a call happens: faults, quota, validation,
 // authorization, state, work, durability and the log, in one critical section.
-func (f *KMS) decide(c caller, op *operation, in any, requestID string, s strike) (out any, err error) {
+func (f *KMS) decide(c caller, op *operation, in any, requestID string, s strike) (out any, call Call, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	call := f.newCall(c, op.name, in, s)
+	call = f.newCall(c, op.name, in, s)
 	call.RequestID = requestID
 	r := &request{f: f, st: f.st, op: op.name, id: requestID, now: call.Time, caller: c, tokens: op.tokens(in), call: &call}
 	named := []string{call.KeyARN, call.DestinationKeyARN}
@@ -176,20 +179,20 @@ func (f *KMS) decide(c caller, op *operation, in any, requestID string, s strike
 	switch {
 	case f.outages > 0:
 		call.RequestID = "" // nobody was there to give one
-		return nil, errUnreachable
+		return nil, call, errUnreachable
 	case s.fault != nil && s.fault.Code != "":
-		return nil, s.fault.refusal(&call, c.who)
+		return nil, call, s.fault.refusal(&call, c.who)
 	case f.throttled(op.name, c, call.Time):
-		return nil, errThrottled
+		return nil, call, errThrottled
 	}
 	out, err = op.run(r, in)
 	if f.dirty {
 		f.propagate()
 	}
 	if saveErr := f.save(); saveErr != nil {
-		return nil, fail("KMSInternalException", "kmsfake could not save: %v", saveErr)
+		return nil, call, fail("KMSInternalException", "kmsfake could not save: %v", saveErr)
 	}
-	return out, err
+	return out, call, err
 }
 
 func codeOf(err error) string {

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -52,17 +53,32 @@ type Options struct {
 	// aliases). The key's own account is asked strictly in any case. Register one
 	// identity policy for a principal, and that principal is evaluated fully.
 	StrictIAM bool
+
+	// Controls lets whoever reaches Handler do over HTTP, below /_kmsfake/, what
+	// otherwise the methods of KMS do: faults, clock, reset, access keys, the log
+	// of calls. No credentials are asked for. They are for one machine: the request
+	// must be for localhost or a loopback address, and not come from a web page.
+	// docs/kmsfake.md has them all.
+	Controls bool
+
+	// OnCall is told of each call once it is decided, with the lock released and
+	// before its caller is answered: for a server's log. It is told, too, of
+	// requests over HTTP that were refused before they became calls (a wrong
+	// signature, an operation that does not exist), which Calls does not have.
+	OnCall func(Call)
 }
 
 // KMS is the service: every account and every Region of it. It is safe for
 // concurrent use. Obtain callers with Client or Handler, keys with Account.
 type KMS struct {
-	tb     TB
-	file   string
-	wall   func() time.Time
-	ahead  atomic.Int64 // ns that the service's clock is ahead of wall; st.Ahead
-	strict bool
-	lock   *os.File // nil: no file, or no lock on this system
+	tb       TB
+	file     string
+	wall     func() time.Time
+	ahead    atomic.Int64 // ns that the service's clock is ahead of wall; st.Ahead
+	strict   bool
+	onCall   func(Call)
+	controls http.Handler // nil: none
+	lock     *os.File     // nil: no file, or no lock on this system
 
 	// mu guards everything below. It is held for one decision at a time and
 	// never while a call is delayed, so that a slow call slows nobody else.
@@ -74,6 +90,7 @@ type KMS struct {
 	faults      []*activeFault
 	nextFault   uint64
 	outages     int
+	resets      int
 	latency     time.Duration
 	tamper      func(op string, out any)
 	propagation time.Duration
@@ -110,7 +127,13 @@ func Open(opts *Options) (*KMS, error) {
 	if opts == nil {
 		opts = &Options{}
 	}
-	f := &KMS{tb: opts.TB, file: opts.File, wall: opts.Now, strict: opts.StrictIAM, st: newState()}
+	f := &KMS{tb: opts.TB, file: opts.File, wall: opts.Now, strict: opts.StrictIAM, onCall: opts.OnCall, st: newState()}
+	if opts.Controls {
+		f.controls = newControls(f)
+	}
+	if f.onCall == nil {
+		f.onCall = func(Call) {}
+	}
 	if f.wall == nil {
 		f.wall = time.Now
 	}

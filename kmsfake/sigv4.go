@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -31,15 +32,34 @@ func (f *KMS) RegisterAccessKey(accessKeyID, principalARN string, secret ...stri
 	f.mustPrincipal(principalARN)
 	k := accessKey{Principal: principalARN}
 	switch {
-	case accessKeyID == "" || strings.ContainsAny(accessKeyID, "/, ="):
-		f.misuse("RegisterAccessKey: %q is not an access key id", accessKeyID)
-	case len(secret) > 1, len(secret) == 1 && len(secret[0]) < minSecret:
+	case len(secret) > 1, len(secret) == 1 && secret[0] == "":
 		f.misuse("RegisterAccessKey: one secret of at least %d characters, or none", minSecret)
 	case len(secret) == 1:
 		k.Secret = secret[0]
 	}
-	f.change("RegisterAccessKey", func() bool {
-		f.st.AccessKeys[accessKeyID] = k
+	if err := f.registerAccessKey(accessKeyID, k); err != nil {
+		f.misuse("RegisterAccessKey: %v", err)
+	}
+}
+
+func (f *KMS) registerAccessKey(id string, k accessKey) error {
+	if id == "" || len(id) > 128 || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune("/,=", r) }) {
+		return fmt.Errorf("%q is not an access key id", id)
+	}
+	if k.Secret != "" && len(k.Secret) < minSecret {
+		return fmt.Errorf("a secret has at least %d characters", minSecret)
+	}
+	if _, err := parsePrincipal(k.Principal); err != nil {
+		return err
+	}
+	if k.Session != nil {
+		if err := k.Session.check(); err != nil {
+			return err
+		}
+		k.Session = k.Session.clone()
+	}
+	return f.apply(func() bool {
+		f.st.AccessKeys[id] = k
 		return true
 	})
 }

@@ -9,15 +9,38 @@ func (f *KMS) Outage() (restore func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.outages++
-	over := false
+	over, resets := false, f.resets
 	return func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if !over {
+		if !over && resets == f.resets {
 			over = true
 			f.outages--
 		}
 	}
+}
+
+// Reset makes it a KMS that was just made: no keys, no registered principals, no
+// policies, no faults, no calls, and the clock of Options.Now. It is for a server
+// that many tests share; with Options.File, what was in the file is gone.
+// Ciphertexts from before are not recognised afterwards.
+func (f *KMS) Reset() {
+	f.helper()
+	if err := f.reset(); err != nil {
+		f.misuse("Reset: %v", err)
+	}
+}
+
+func (f *KMS) reset() error {
+	return f.apply(func() bool {
+		f.st = newState()
+		f.ahead.Store(0)
+		f.faults, f.outages, f.latency, f.tamper = nil, 0, 0, nil
+		f.propagation, f.quota, f.buckets = 0, 0, nil
+		f.calls, f.trail, f.traces, f.nextTrace = nil, trail{}, nil, 0
+		f.resets++
+		return true
+	})
 }
 
 // Latency makes each call that begins from now on take d: half of it before the

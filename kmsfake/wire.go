@@ -23,6 +23,10 @@ const targetPrefix = "TrentService."
 func (f *KMS) Handler() http.Handler { return http.HandlerFunc(f.serve) }
 
 func (f *KMS) serve(w http.ResponseWriter, req *http.Request) {
+	if f.controls != nil && strings.HasPrefix(req.URL.Path, controlsPath) {
+		f.controls.ServeHTTP(w, req)
+		return
+	}
 	if req.URL.Path != "/" || req.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		http.Error(w, "kmsfake: POST / with X-Amz-Target", http.StatusMethodNotAllowed)
@@ -36,11 +40,11 @@ func (f *KMS) serve(w http.ResponseWriter, req *http.Request) {
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
-			refuse(w, newUUID(), &apiError{code: "RequestEntityTooLargeException",
+			f.refuse(w, req, &apiError{code: "RequestEntityTooLargeException",
 				msg: "The request body is too large.", status: http.StatusRequestEntityTooLarge})
 			return
 		}
-		refuse(w, newUUID(), fail("SerializationException", "The request body could not be read."))
+		f.refuse(w, req, fail("SerializationException", "The request body could not be read."))
 		return
 	}
 	from, err := f.authenticate(req, body)
@@ -52,7 +56,7 @@ func (f *KMS) serve(w http.ResponseWriter, req *http.Request) {
 			return
 		}
 	}
-	refuse(w, newUUID(), err.(*apiError))
+	f.refuse(w, req, err.(*apiError))
 }
 
 // answer runs a well-formed, authenticated request.
@@ -117,8 +121,15 @@ func parseRequest(target string, body []byte) (op *operation, in any, err error)
 	return op, in, nil
 }
 
-func refuse(w http.ResponseWriter, requestID string, e *apiError) {
-	respond(w, requestID, e.httpStatus(), e.body())
+// refuse answers a request that did not become a call.
+func (f *KMS) refuse(w http.ResponseWriter, req *http.Request, e *apiError) {
+	id := newUUID()
+	call := Call{Time: f.now(), RequestID: id, Code: e.code, Message: e.msg}
+	if name := strings.TrimPrefix(req.Header.Get("X-Amz-Target"), targetPrefix); operations[name] != nil || unsupported[name] {
+		call.Operation = name
+	}
+	f.onCall(call)
+	respond(w, id, e.httpStatus(), e.body())
 }
 
 // body is an error as KMS writes it, down to its one quirk: AccessDenied's text
