@@ -57,6 +57,7 @@ func TestImports(t *testing.T) {
 			!strings.HasPrefix(d, "vendor/") || d == "testing" || d == "database/sql" || d == "net/http"
 	})
 	forbid(module+"/kmsfake", "it stands alone", func(d string) bool { return d == module || d == "testing" })
+	forbid(module+"/cmd/kmsfake", "it is kmsfake and nothing else", func(d string) bool { return d == module || d == "testing" })
 	forbid(module+"/byokhttp", "it serves any Keyring", sdk)
 	forbid(module+"/drill", "it drills any Keyring and Store", func(d string) bool { return sdk(d) || d == "testing" || d == "net/http" || d == "database/sql" })
 	for path, p := range pkgs {
