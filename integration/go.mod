@@ -3,13 +3,13 @@ module github.com/byok-go/byok/integration
 go 1.26.0
 
 require (
+	github.com/aws/aws-sdk-go-v2 v1.47.8
 	github.com/byok-go/byok v0.0.0
 	github.com/byok-go/byok/sqlstore v0.0.0-00010101000000-000000000000
 	github.com/ncruces/go-sqlite3 v0.37.0
 )
 
 require (
-	github.com/aws/aws-sdk-go-v2 v1.47.8 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.11 // indirect
 	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.11 // indirect
 	github.com/aws/aws-sdk-go-v2/service/kms v1.62.5 // indirect

@@ -40,6 +40,9 @@ var awsBinary = flag.String("aws", "/usr/bin/aws", "the aws command, of Debian's
 var serverBinary string
 
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == workerFlag {
+		os.Exit(workerMain())
+	}
 	flag.Parse()
 	os.Exit(func() int {
 		for _, tool := range []string{*awsBinary, "bash", "curl", "cmp", "sed"} {
