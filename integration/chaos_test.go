@@ -180,13 +180,14 @@ func (c *chaos) count(what string) {
 	c.weather[what]++
 }
 
-// customer takes access away and gives it back, in one of four ways, sometimes for
+// customer takes access away and gives it back, in one of five ways, sometimes for
 // less than MaxAge and sometimes for longer.
 func (c *chaos) customer(tenant int) {
 	cmk := c.cmks[tenant]
 	policy := cmk.Policy()
 	noDecrypt := `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":{"AWS":"` + platformRole + `"},"Action":"kms:Decrypt","Resource":"*"},` +
 		`{"Effect":"Allow","Principal":{"AWS":"` + platformRole + `"},"Action":["kms:Encrypt","kms:GenerateDataKey"],"Resource":"*"}]}`
+	var back func()
 	ways := []struct {
 		kind       string
 		deny, undo func()
@@ -195,6 +196,11 @@ func (c *chaos) customer(tenant int) {
 		{"deny by policy", func() { cmk.DenyTo(platformRole) }, func() { cmk.AllowTo(platformRole) }},
 		{"deny Decrypt alone", func() { cmk.SetPolicy(noDecrypt) }, func() { cmk.SetPolicy(policy) }},
 		{"schedule deletion", func() { cmk.ScheduleDeletion(7) }, func() { cmk.CancelDeletion(); cmk.Enable() }},
+		// Nobody can see a denial then: only the age of proofs ends anything.
+		{"disable, unreachable", func() {
+			cmk.Disable()
+			back = c.fake.Inject(kmsfake.Fault{KeyARN: cmk.ARN(), Effect: kmsfake.ConnectionReset})
+		}, func() { back(); cmk.Enable() }},
 	}
 	for c.pause(500*time.Millisecond, 4*time.Second) {
 		way := ways[mrand.IntN(len(ways))]
