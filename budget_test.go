@@ -475,3 +475,56 @@ func TestD12_DeadlineHolds(t *testing.T) {
 		time.Sleep(2 * time.Hour) // the deaf driver's own goroutines
 	})
 }
+
+// Retries pay, and so does the control plane, out of a budget of its own: a KMS that is
+// down does not make a crowd of registrations a flood.
+func TestD9_RetriesPay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		_, cmk := env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		k, g := gauged(t, env, nil)
+		restore := env.Fake.Outage()
+		var wg sync.WaitGroup
+		for range 40 {
+			wg.Go(func() {
+				_, err := k.Tenant("new").Register(t.Context(), byok.Registration{Key: byok.KeyID{Provider: "aws-kms", ID: cmk.ARN()}})
+				if !errors.Is(err, byok.ErrKeyUnavailable) {
+					t.Errorf("Register: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+		if n := g.all.Load(); n < 50 || n > 50+50 { // the burst, and what came within the second that retries take
+			t.Errorf("%d attempts by 40 registrations, of which each may make 3", n)
+		}
+		restore()
+		mustOpen(t, k, "acme", sealed, "", "x")
+	})
+}
+
+// In per-operation mode nothing stands between an operation and the requests that
+// may be under way at once: it waits as long as its ctx lasts.
+func TestD9_WaitsForASlotWithinCtx(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		env.Tenant("acme")
+		k, g := gauged(t, env, &byok.Options{PerOperation: true})
+		g.delay.Store(int64(4 * time.Second))
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for range 50 {
+			wg.Go(func() { seal(t, k, "acme", "x", "") })
+		}
+		time.Sleep(time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		_, err := k.Seal(ctx, byok.Scope{Tenant: "acme"}, nil, nil)
+		throttled(t, "Seal", err)
+		want(t, "Seal", err, context.DeadlineExceeded)
+		if d := time.Since(start); d > 1050*time.Millisecond {
+			t.Errorf("waited %v for a slot", d)
+		}
+	})
+}

@@ -1,6 +1,10 @@
 package byok
 
-import "context"
+import (
+	"context"
+
+	"github.com/byok-go/byok/internal/format"
+)
 
 // What tests of package byok_test may do that nobody else may.
 
@@ -40,3 +44,26 @@ func (k *Keeper) Reserved(ctx context.Context, tenant string, id DataKeyID) (mes
 
 // MaxChanges is the bound of the change log.
 const MaxChanges = maxChanges
+
+// Hold is a long operation: sealing if sealed is nil, else opening it.
+type Hold struct{ h *hold }
+
+func (k *Keeper) Hold(ctx context.Context, s Scope, sealed []byte) (*Hold, error) {
+	t := k.cache(s.Tenant)
+	if sealed == nil {
+		h, err := t.holdSeal(ctx, s.Purpose)
+		return &Hold{h}, err
+	}
+	f, _, _, err := format.Parse(sealed)
+	if err != nil {
+		return nil, err
+	}
+	h, err := t.holdOpen(ctx, s.Purpose, f)
+	return &Hold{h}, err
+}
+
+func (h *Hold) Step(ctx context.Context, size int64, f func(raw []byte) error) error {
+	return h.h.step(ctx, size, f)
+}
+
+func (h *Hold) End(ctx context.Context, err error) error { return h.h.end(ctx, err) }

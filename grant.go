@@ -125,6 +125,11 @@ func (t *tenantCache) grantOpen(ctx context.Context, purpose string, h *format.H
 	if t.k.perOperation {
 		return t.openAlone(ctx, purpose, h)
 	}
+	return t.grantLeased(ctx, purpose, h)
+}
+
+// grantLeased is grantOpen with a lease, whatever the mode.
+func (t *tenantCache) grantLeased(ctx context.Context, purpose string, h *format.Header) (grant, error) {
 	t.mu.RLock()
 	id := entryID{purpose: purpose, dataKey: h.DataKey}
 	if t.access != nil {

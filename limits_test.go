@@ -2,6 +2,7 @@ package byok_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -20,7 +21,7 @@ import (
 type usageStore struct {
 	byok.Store
 	writes atomic.Int64
-	fault  atomic.Int64 // 1: refuses; 2: writes, and loses the answer
+	fault  atomic.Int64 // 1: refuses; 2: writes, and loses the answer; 3: another process reserves 4 messages first, once
 	delay  atomic.Int64 // ns
 	back   sync.Map     // Ref -> Item that it answers instead
 }
@@ -43,6 +44,17 @@ func (s *usageStore) Apply(ctx context.Context, writes ...byok.Item) error {
 	case 2:
 		_ = s.Store.Apply(ctx, writes...)
 		return errors.New("connection reset")
+	}
+	if s.fault.CompareAndSwap(3, 0) {
+		var u struct{ V, Messages, Bytes int64 }
+		i, err := s.Store.Get(ctx, writes[0].Ref)
+		if err == nil {
+			err = json.Unmarshal(i.Value, &u)
+		}
+		i.Value = fmt.Appendf(nil, `{"v":1,"messages":%d,"bytes":%d}`, u.Messages+4, u.Bytes)
+		if err = errors.Join(err, s.Store.Apply(ctx, i)); err != nil {
+			return err
+		}
 	}
 	s.writes.Add(1)
 	return s.Store.Apply(ctx, writes...)
@@ -333,5 +345,48 @@ func TestI15_FetchesAhead(t *testing.T) {
 		if n := store.writes.Load(); n < 9 || n > 11 {
 			t.Errorf("%d reservations for 500 messages, 50 each", n)
 		}
+	})
+}
+
+// Another process is faster: what it has taken is not ours too.
+func TestI15_LostRace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &usageStore{Store: new(byok.MemStore)}
+		env := byoktest.New(t, &byoktest.Options{Store: store})
+		env.Tenant("acme")
+		env.Keeper.SetLimits(10, 1<<40, 4, 1<<30)
+		store.fault.Store(3)
+		n := map[byok.DataKeyID]int{}
+		first := dataKeyOf(t, seal(t, env.Keeper, "acme", "x", ""))
+		for n[first] = 1; len(n) == 1; n[dataKeyOf(t, seal(t, env.Keeper, "acme", "x", ""))]++ {
+			synctest.Wait()
+		}
+		if n[first] != 6 {
+			t.Errorf("%d messages under a data key of 10, of which another process has reserved 4", n[first])
+		}
+	})
+}
+
+// A rotation while the data key was being loaded: it seals no more, counted or not.
+func TestI15_RotatedWhileLoading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		env.Tenant("acme")
+		old := dataKeyOf(t, seal(t, env.Keeper, "acme", "x", ""))
+		k, g := gauged(t, env, nil)
+		g.delay.Store(int64(2 * time.Second))
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			time.Sleep(time.Second)
+			g.delay.Store(0)
+			if _, err := k.Tenant("acme").Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK}); err != nil {
+				t.Error(err)
+			}
+		}()
+		if got := dataKeyOf(t, seal(t, k, "acme", "x", "")); got == old {
+			t.Error("sealed under a data key that seals no more")
+		}
+		<-done
 	})
 }

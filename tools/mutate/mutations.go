@@ -152,7 +152,7 @@ var mutations = []mutation{
 	{name: "limits-message-lost-to-bytes", file: "limits.go", tests: "I15",
 		old: "\t\tq.bytes.Add(bytes)\n\t}\n\tq.messages.Add(messages)\n\treturn false", new: "\t}\n\treturn false"},
 	{name: "limits-goes-back", file: "limits.go", tests: "I15", // an older count is put back into the Store
-		old: "\t\tif older {\n", new: "\t\tif false {\n"},
+		old: "\t\tif older {\n", new: "\t\tif older && l.messages < 0 {\n"},
 	{name: "limits-remainder-forgotten", file: "cache.go", tests: "I15", // each end of a lease wastes a block
 		old: "\tif t.entries[e.id] == e {\n\t\tdelete(t.entries, e.id)\n\t}", new: "\tdelete(t.quotas, e.id.dataKey)\n\tif t.entries[e.id] == e {\n\t\tdelete(t.entries, e.id)\n\t}"},
 	{name: "limits-no-fetch-ahead", file: "limits.go", tests: "I15",
@@ -163,6 +163,20 @@ var mutations = []mutation{
 		old: "\t\t\t\terr = q.t.rollOver(ctx, q)\n", new: "\t\t\t\tq.messages.Add(messages)\n\t\t\t\tq.bytes.Add(bytes)\n\t\t\t\treturn nil\n"},
 	{name: "limits-stale-data-key-is-free", file: "grant.go", tests: "I15", // without a count
 		old: "\t\t\terr = errSpent\n\t\t\tcontinue\n", new: "\t\t\treturn g, nil\n"},
+
+	// Long operations.
+	{name: "hold-proves-once", file: "hold.go", tests: "LongOp", // I8
+		old: "\tif err != nil || st != lease.Expired {\n\t\treturn t.served(ctx, g, st, err)\n\t}\n\tt.k.stats", new: "\tif h.g.e != nil && !h.g.inside {\n\t\treturn h.g, nil\n\t}\n\tt.k.stats"},
+	{name: "hold-goes-on-after-an-error", file: "hold.go", tests: "LongOp",
+		old: "\tif h.err != nil {\n\t\treturn h.err\n\t}\n\tif h.ended", new: "\tif h.ended"},
+	{name: "hold-ends-twice", file: "hold.go", tests: "LongOp", // I18
+		old: "\th.ended = true\n", new: ""},
+	{name: "hold-forgets-its-error", file: "hold.go", tests: "LongOp",
+		old: "\tif h.err != nil {\n\t\terr = h.err\n\t}\n", new: ""},
+	{name: "hold-bytes-not-counted", file: "hold.go", tests: "LongOp", // I15
+		old: "q.charge(ctx, 0, size)", new: "q.charge(ctx, 0, 0)"},
+	{name: "hold-keeps-close-waiting", file: "hold.go", tests: "LongOp", // I20
+		old: "\tdefer h.t.k.leave()\n\tif q :=", new: "\tif q :="},
 
 	// Calls of the KMS.
 	{name: "calls-probe-retried", file: "calls.go", tests: ".", // with the breaker open one attempt is enough
