@@ -66,6 +66,9 @@ func (r *request) createAlias(in *kms.CreateAliasInput) (*kms.CreateAliasOutput,
 	if r.st.Aliases[arn] != nil {
 		return nil, fail("AlreadyExistsException", "An alias with the name %s already exists", arn)
 	}
+	if err := r.roomForAlias(k); err != nil {
+		return nil, err
+	}
 	r.st.Aliases[arn] = &aliasState{
 		Name: *in.AliasName, Account: k.Account, Region: k.Region, Target: k.ID, Created: r.now, Updated: r.now,
 	}
@@ -93,9 +96,30 @@ func (r *request) updateAlias(in *kms.UpdateAliasInput) (*kms.UpdateAliasOutput,
 	if err := r.usable(k); err != nil {
 		return nil, err
 	}
+	if k != old {
+		if err := r.roomForAlias(k); err != nil {
+			return nil, err
+		}
+	}
 	a := r.st.Aliases[arn]
 	a.Target, a.Updated, r.f.dirty = k.ID, r.now, true
 	return &kms.UpdateAliasOutput{}, nil
+}
+
+// maxAliases is AWS's quota of aliases that point to one key.
+const maxAliases = 50
+
+func (r *request) roomForAlias(k *keyState) error {
+	n := 0
+	for _, a := range r.st.Aliases {
+		if a.Account == k.Account && a.Region == k.Region && a.Target == k.ID {
+			n++
+		}
+	}
+	if n >= maxAliases {
+		return fail("LimitExceededException", "The maximum number of aliases of %s, %d, is reached.", k.ARN(), maxAliases)
+	}
+	return nil
 }
 
 func (r *request) deleteAlias(in *kms.DeleteAliasInput) (*kms.DeleteAliasOutput, error) {

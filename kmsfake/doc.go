@@ -55,20 +55,14 @@
 //
 // # Operations
 //
-//	CreateKey            DescribeKey           ListKeys
-//	Encrypt              Decrypt               ReEncrypt
-//	GenerateDataKey      GenerateDataKeyWithoutPlaintext
-//	EnableKey            DisableKey            ScheduleKeyDeletion   CancelKeyDeletion
-//	GetKeyPolicy         PutKeyPolicy          ListKeyPolicies
-//	EnableKeyRotation    DisableKeyRotation    GetKeyRotationStatus
-//	CreateAlias          UpdateAlias           DeleteAlias           ListAliases
-//	CreateGrant          ListGrants            ListRetirableGrants
-//	RetireGrant          RevokeGrant
+// All of KMS but custom key stores, enclaves (Recipient) and ML-KEM: keys of
+// every origin of one's own (AWS_KMS, EXTERNAL), single-Region and multi-Region;
+// symmetric, HMAC, RSA, NIST curves and Ed25519; aliases, tags, policies, grants,
+// rotation, imported material and its expiry, deletion, dry runs. docs/kmsfake.md
+// has the table, operation by operation.
 //
 // On the wire, KMS's other operations answer UnsupportedOperationException, and
-// what is no operation of KMS UnknownOperationException. Keys are symmetric,
-// single-Region, with AWS_KMS as origin. Not there yet: tags after creation, imported material, multi-Region
-// and asymmetric keys, custom key stores, enclaves, propagation delay.
+// what is no operation of KMS UnknownOperationException.
 //
 // # Grants
 //
