@@ -1,7 +1,9 @@
 package kmsfake
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -11,8 +13,23 @@ import (
 var errLockout = fail("MalformedPolicyDocumentException",
 	"The new key policy will not allow you to update the key policy in the future.")
 
+// malformed is the refusal of a policy. Its size is a quota, not a fault of its form.
 func malformed(err error) error {
+	if errors.Is(err, errPolicySize) {
+		return fail("LimitExceededException", "%v", err)
+	}
 	return fail("MalformedPolicyDocumentException", "%v", err)
+}
+
+const policyPattern = `[\u0009\u000A\u000D\u0020-\u00FF]+`
+
+var policyChars = regexp.MustCompile(`^[\x09\x0A\x0D\x20-\x{FF}]+$`)
+
+// policy checks the characters of a policy document, before anybody reads it.
+func (c *checks) policy(s *string) {
+	if s != nil && *s != "" && len(*s) <= 131072 && !policyChars.MatchString(*s) {
+		c.add("", "policy", "satisfy regular expression pattern: "+policyPattern)
+	}
 }
 
 // defaultPolicy is what KMS gives a key that is created without a policy: the
@@ -55,6 +72,7 @@ func (r *request) putKeyPolicy(in *kms.PutKeyPolicyInput) (*kms.PutKeyPolicyOutp
 	k, err := r.aboutKeyWith(in.KeyId, extra, func(c *checks) {
 		c.str("policyName", in.PolicyName, 1, 128)
 		c.need("policy", in.Policy, 1, 131072)
+		c.policy(in.Policy)
 	})
 	if err := firstOf(err, policyName(in.PolicyName)); err != nil {
 		return nil, err

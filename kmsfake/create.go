@@ -14,6 +14,7 @@ const maxKeys = 100_000
 func (r *request) createKey(in *kms.CreateKeyInput) (*kms.CreateKeyOutput, error) {
 	var c checks
 	c.str("policy", in.Policy, 1, 131072)
+	c.policy(in.Policy)
 	c.str("description", in.Description, 0, 8192)
 	enum(&c, "keyUsage", in.KeyUsage, in.KeyUsage.Values())
 	enum(&c, "customerMasterKeySpec", in.CustomerMasterKeySpec, in.CustomerMasterKeySpec.Values())

@@ -3,6 +3,7 @@ package kmsfake
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,6 +15,9 @@ func (d *decided) explain() Decision {
 	q := d.q
 	out := Decision{
 		Action: q.action, Resource: q.resource, Allowed: d.by.verdict == allowed, Rule: d.by.rule, Request: maps.Clone(q.facts),
+	}
+	for key, values := range out.Request {
+		out.Request[key] = slices.Clone(values)
 	}
 	if q.keyPolicy != nil {
 		out.KeyPolicy = q.keyPolicy.findings(q, "")

@@ -123,6 +123,29 @@ func TestExplanationIsOfThen(t *testing.T) {
 	if after := f.fake.Why(err).String(); after != before || !strings.Contains(before, "explicit deny") {
 		t.Errorf("before\n%s\nafter\n%s", before, after)
 	}
+	// Nor does a grant's end, or the caller's own map, change what was.
+	g := newGranter(t)
+	id, _ := g.grant(kms.CreateGrantInput{GranteePrincipal: aws.String(role), Operations: ops{"Encrypt"},
+		Constraints: &types.GrantConstraints{EncryptionContextSubset: map[string]string{"tenant": "t1"}}})
+	ec["tenant"] = "t2"
+	first := g.encrypt(role, ec)
+	before = g.fake.Why(first).String()
+	ec["tenant"] = "t1"
+	if err := g.encrypt(role, ec); err != nil {
+		t.Fatal(err)
+	}
+	calls := g.fake.Calls()
+	granted := g.fake.Explain(calls[len(calls)-1].RequestID)
+	ec["tenant"] = "t3"
+	if _, err := g.fake.Client(customer).RevokeGrant(context.Background(), &kms.RevokeGrantInput{KeyId: aws.String(g.key.ID()), GrantId: &id}); err != nil {
+		t.Fatal(err)
+	}
+	if after := g.fake.Why(first).String(); after != before || !strings.Contains(before, `the request has ["tenant":"t2"]`) {
+		t.Errorf("before\n%s\nafter\n%s", before, after)
+	}
+	if after := g.fake.Explain(granted.RequestID); after.String() != granted.String() || after.Decisions[0].By != "grant "+id {
+		t.Errorf("before\n%s\nafter\n%s", granted, after)
+	}
 	// A deleted key is denied to strangers without a word; the explanation has it.
 	_, err = f.fake.Client(role).Decrypt(context.Background(), &kms.DecryptInput{KeyId: aws.String(f.key.ARN()), CiphertextBlob: f.blob})
 	if got := f.fake.Why(err).String(); !strings.Contains(got, ruleUnseen) {

@@ -39,13 +39,15 @@ type principalRef struct {
 // maxPolicySize is KMS's limit on a key policy document.
 const maxPolicySize = 32 << 10
 
+var errPolicySize = errors.New("Policy document is too large: the limit is 32768 bytes.")
+
 // parsePolicy reads a policy document strictly: an element that the evaluator
 // would not understand is an error, because ignoring half of a Deny would open
 // what its author meant to close. A key policy must name principals, an identity
 // policy must not.
 func parsePolicy(doc string, keyPolicy bool) (*policy, error) {
 	if len(doc) > maxPolicySize {
-		return nil, badPolicy("Policy document is too large.")
+		return nil, errPolicySize
 	}
 	top, err := members([]byte(doc), "Version", "Id", "Statement")
 	if err != nil {

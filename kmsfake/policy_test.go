@@ -53,6 +53,7 @@ func TestMalformedPolicies(t *testing.T) {
 		"variable default": with(`{"StringEquals":{"kms:EncryptionContext:u":"${aws:username, bob}"}}`), "variable in action": one(strings.Replace(stmt, "kms:*", "kms:${aws:username}", 1)),
 		"variable as number": with(`{"NumericEquals":{"a":"${aws:username}"}}`), "variable as prefix": with(`{"IpAddress":{"aws:SourceIp":"${aws:PrincipalTag/net}"}}`),
 		"variable as principal": one(strings.Replace(stmt, `"*"`, `{"AWS":"arn:aws:iam::111122223333:user/${aws:username}"}`, 1)),
+		"characters":            one(stmt + `,"Sid":"世"`),
 		"too large":             one(stmt + `,"Sid":"` + strings.Repeat("a", maxPolicySize) + `"`), "quantifier": with(`{"ForSomeValue:StringEquals":{"a":"b"}}`),
 	}
 	fake := New(&Options{TB: t})
@@ -70,8 +71,11 @@ func TestMalformedPolicies(t *testing.T) {
 	}
 	for name, doc := range bad {
 		want := "MalformedPolicyDocumentException"
-		if doc == "" {
+		switch {
+		case doc == "", name == "characters":
 			want = "ValidationException"
+		case len(doc) > maxPolicySize:
+			want = "LimitExceededException"
 		}
 		if err := put(doc); code(err) != want {
 			t.Errorf("%s: %v, want %s for %s", name, err, want, doc)

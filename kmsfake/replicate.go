@@ -36,6 +36,7 @@ func (r *request) replicateKey(in *kms.ReplicateKeyInput) (*kms.ReplicateKeyOutp
 	primary, err := r.aboutKeyWith(in.KeyId, extra, func(c *checks) {
 		c.region("replicaRegion", in.ReplicaRegion)
 		c.str("policy", in.Policy, 1, 131072)
+		c.policy(in.Policy)
 		c.str("description", in.Description, 0, 8192)
 		c.tags(in.Tags)
 	})

@@ -390,7 +390,7 @@ var mutations = []mutation{
 	{name: "kmsfake-grant-child-unbound", file: "kmsfake/grants.go", tests: ".",
 		old: "case own.Equals != nil && (len(its.Equals)", new: "case own.Equals != nil && its.Equals != nil && (len(its.Equals)"},
 	{name: "kmsfake-grant-outlives-revocation", file: "kmsfake/grants.go", tests: ".",
-		old: "(g.Revoked.IsZero() || now.Before(g.Revoked))", new: "(g.Revoked.IsZero() || !now.IsZero())"},
+		old: "(g.exists() || now.Before(g.Ends))", new: "(g.exists() || !now.IsZero())"},
 	{name: "kmsfake-grant-token-unverified", file: "kmsfake/grants_token.go", tests: ".",
 		old: "if !hmac.Equal(raw[:sha256.Size], tokenMAC(secret, body)) {", new: "if len(tokenMAC(secret, body)) == 0 {"},
 	{name: "kmsfake-grant-retired-by-grantee", file: "kmsfake/grants_end.go", tests: ".",
