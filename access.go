@@ -18,9 +18,26 @@ type access struct {
 	lease lease.Key
 	seen  Access
 	last  *KeyError // newest refusal; nil after a success
+	facts accessFacts
 
 	hints  hintSteps
 	hinted bool // another process said that access has changed, and KMS has not been asked since
+}
+
+// accessFacts are for people: nothing depends on them.
+type accessFacts struct {
+	since    time.Time // of access.seen
+	proof    time.Time // when the newest GenerateDataKey or Decrypt that succeeded was issued
+	request  string    // its KMS request id
+	deletion deletion
+}
+
+// sees takes what was seen. The caller holds mu.
+func (a *access) sees(seen Access, last *KeyError) {
+	if a.seen != seen {
+		a.facts.since = a.t.k.clock.Now().Wall.UTC()
+	}
+	a.seen, a.last = seen, last
 }
 
 func (a *access) begin(op lease.Ops) lease.Call {
@@ -50,8 +67,13 @@ func (a *access) succeeded(ctx context.Context, c lease.Call, request string) {
 	t := a.t
 	t.mu.Lock()
 	old, was := t.status(), a.lease.Denied()
-	if a.lease.Succeed(c) && !a.lease.Denied() {
-		a.seen, a.last, a.hinted = AccessAccessible, nil, false
+	counts := a.lease.Succeed(c)
+	if counts && !a.lease.Denied() {
+		a.sees(AccessAccessible, nil)
+		a.hinted, a.facts.deletion.at = false, time.Time{} // a CMK that works is not about to be deleted
+	}
+	if at, ok := c.Proves(); counts && ok && at.Wall.After(a.facts.proof) {
+		a.facts.proof, a.facts.request = at.Wall.UTC(), request
 	}
 	restored := was && !a.lease.Denied()
 	now := t.status()
@@ -79,9 +101,10 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 			a.hints = hintSteps{} // whoever said so was right
 		}
 		a.lease.Deny(c, t.k.clock.Now())
-		a.seen, a.last = AccessBlocked, ke
 		if ke.Class == ClassPlatformDenied {
-			a.seen = AccessDegraded
+			a.sees(AccessDegraded, ke)
+		} else {
+			a.sees(AccessBlocked, ke)
 		}
 		purged = t.purge(func(e *entry) bool { return e.id.key == a.key })
 	case ClassOutage, ClassThrottled, ClassPlatform:
@@ -90,7 +113,7 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 		}
 		a.lease.Fail(c, t.k.clock.Now(), rand.Float64())
 		if !a.lease.Denied() {
-			a.seen, a.last = AccessDegraded, ke
+			a.sees(AccessDegraded, ke)
 		}
 	case ClassBlob:
 		// About one wrapped key only (I9). But KMS looks at a blob only after it has let

@@ -63,11 +63,13 @@ const (
 	OpResume   Op = "resume"
 	OpHealth   Op = "health"
 	OpRecheck  Op = "recheck"
-	OpLease    Op = "lease"   // a data key was made or unwrapped, and a lease on it begun, for the operations that wait for it
-	OpRenew    Op = "renew"   // a lease was renewed in the background
-	OpDeny     Op = "deny"    // this process saw KMS deny the key
-	OpRestore  Op = "restore" // and saw access granted again
-	OpRelease  Op = "release" // another tenant proved to own the CMK that this one had claimed
+	OpLease    Op = "lease"    // a data key was made or unwrapped, and a lease on it begun, for the operations that wait for it
+	OpRenew    Op = "renew"    // a lease was renewed in the background
+	OpDeny     Op = "deny"     // this process saw KMS deny the key
+	OpRestore  Op = "restore"  // and saw access granted again
+	OpProbe    Op = "probe"    // the CMK and its policy were probed again, by Run
+	OpMaterial Op = "material" // the CMK encrypts with other key material than before
+	OpRelease  Op = "release"  // another tenant proved to own the CMK that this one had claimed
 
 	OpDrillable Op = "drillable" // whether drills may block the tenant was set; Reason says to which
 )

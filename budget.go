@@ -31,6 +31,7 @@ type pool struct {
 	mu      sync.Mutex
 	bucket  budget.Bucket
 	slots   chan struct{} // holds one for each request under way
+	warned  time.Duration // when an operator was told that it is nearly used
 	refused atomic.Uint64
 }
 
@@ -57,6 +58,36 @@ func (p *pool) spend(key KeyID, now time.Duration) *KeyError {
 	p.refused.Add(1)
 	return &KeyError{Op: "budget", Class: ClassThrottled, Key: key, RetryAfter: wait, Err: errOverBudget}
 }
+
+// used returns how much of the burst is used, 0 to 1.
+func (p *pool) used(now time.Duration) float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return 1 - float64(p.bucket.Left(now))/float64(max(1, p.bucket.Burst))
+}
+
+// nearly reports whether most of the burst is used, at most once in nearlyPause.
+func (p *pool) nearly(now time.Duration) (used float64, tell bool) {
+	if p == nil {
+		return 0, false
+	}
+	if used = p.used(now); used < nearlyUsed {
+		return used, false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.warned != 0 && now-p.warned < nearlyPause {
+		return used, false
+	}
+	p.warned = max(now, 1)
+	return used, true
+}
+
+// When an operator is told of a budget, and how often.
+const (
+	nearlyUsed  = 0.8
+	nearlyPause = time.Minute
+)
 
 // enter waits for one of the requests that may be under way at once, as long as ctx
 // lasts. leave gives it back.

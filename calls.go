@@ -126,6 +126,9 @@ func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 		}
 	}
 	c.paid = false
+	if used, tell := c.pool.nearly(c.k.clock.Now().Mono); tell {
+		c.k.warn(c.tenant, Warning{Kind: WarnBudgetNearlyUsed, Key: c.key, Used: used})
+	}
 	if ke := c.pool.enter(ctx, c.key); ke != nil {
 		return result{}, ke
 	}

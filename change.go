@@ -33,6 +33,8 @@ type change struct {
 	events []Event // at least one; delivered in this order
 	writes []Item  // beside the tenant's state
 	quiet  bool    // no lease depends on it, so other processes need not hear of it soon
+
+	warnings []Warning // for the observer, once it has taken effect
 }
 
 // change reads the tenant's state, lets f change a copy of it, and writes both
@@ -121,6 +123,9 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 		t.see(s)
 		if t.k.fleet.raise(number); number == 0 && !ch.quiet {
 			t.k.publish(t.tenant, kindState)
+		}
+		for _, w := range ch.warnings {
+			t.k.warn(t.tenant, w)
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 		defer cancel()

@@ -22,12 +22,13 @@ func (t *Tenant) Health(ctx context.Context) (Health, error) {
 	if err == nil && s.Lifecycle == lifecycleNone {
 		err = ErrNotRegistered
 	}
-	event := Event{Op: OpHealth, Scope: Scope{Tenant: t.id}}
+	event := t.k.stamp(Event{Op: OpHealth, Scope: Scope{Tenant: t.id}})
 	if err != nil {
 		_, err = t.k.conclude(ctx, event, err)
 		return Health{}, err
 	}
 	h := Health{Status: Healthy, LastEncryption: instant(c.sealed.Load()), LastDecryption: instant(c.opened.Load())}
+	h.BudgetUsed = c.budget.known.used(t.k.clock.Now().Mono)
 	if !t.k.perOperation {
 		h.RevocationBound = t.k.maxAge
 	}
@@ -65,11 +66,11 @@ func (t *Tenant) Health(ctx context.Context) (Health, error) {
 		event.fail(refused) // what it found, although the question itself was answered
 	}
 	event.Actor = actorFrom(ctx)
-	event = t.k.stamp(event)
 	if err := t.k.record(ctx, event); err != nil {
 		t.k.retryRecord(ctx, event)
 		return Health{}, err
 	}
+	c.noteMaterial(ctx, s, event)
 	return h, nil
 }
 
@@ -105,7 +106,7 @@ func (t *tenantCache) examine(ctx context.Context, key KeyID, h *Health, event *
 	}
 	h.CMKAccessible = err == nil
 	if err == nil || errors.Is(err, ErrKeyDenied) { // else nobody is there to answer
-		t.describe(ctx, c, h)
+		h.describe(t.describe(ctx, c, c.access))
 	}
 	return err
 }
@@ -120,22 +121,11 @@ func (h *Health) add(name string, c *caller, err error) {
 	h.Checks = append(h.Checks, check)
 }
 
-// describe asks for what only people need. A refusal is a warning, and feeds
-// nothing: the permission is optional.
-func (t *tenantCache) describe(ctx context.Context, c *caller, h *Health) {
-	d, ok := t.k.keys.(Describer)
-	if !ok {
+// describe puts the answer of DescribeKey into the checks. A refusal is a warning.
+func (h *Health) describe(info KeyInfo, call KMSCall, err error) {
+	if err == errNoDescriber {
 		return
 	}
-	var info KeyInfo
-	quiet := &caller{k: c.k, tenant: c.tenant, key: c.key, pool: c.pool} // without access: it is never a proof
-	_, err := quiet.try(ctx, "DescribeKey", 0, func(ctx context.Context) (result, error) {
-		got, err := d.DescribeKey(ctx, c.key)
-		info = got
-		return result{Receipt: got.Receipt}, err
-	})
-	c.calls = append(c.calls, quiet.calls...)
-	call := quiet.newest()
 	check := Check{Name: "describe_key", Status: "pass", RequestID: call.RequestID, Took: call.Took}
 	if err != nil {
 		if check.Status = "warn"; h.CMKAccessible {
@@ -159,7 +149,7 @@ func (t *Tenant) Recheck(ctx context.Context) (KeyStatus, error) {
 		return KeyStatus{}, err
 	}
 	defer done()
-	event := Event{Op: OpRecheck, Scope: Scope{Tenant: t.id}}
+	event := t.k.stamp(Event{Op: OpRecheck, Scope: Scope{Tenant: t.id}})
 	s, err := c.readState(ctx)
 	if err == nil && s.Lifecycle == lifecycleNone {
 		err = ErrNotRegistered
@@ -176,6 +166,9 @@ func (t *Tenant) Recheck(ctx context.Context) (KeyStatus, error) {
 	_, err = t.k.conclude(ctx, event, err)
 	if s == nil || s.Lifecycle == lifecycleNone {
 		return KeyStatus{}, err
+	}
+	if err == nil {
+		c.noteMaterial(ctx, s, event)
 	}
 	if errors.Is(err, ErrKeyRevoked) || errors.Is(err, ErrWaiverRequired) {
 		err = nil // that is what the status says

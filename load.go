@@ -152,11 +152,13 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 		}
 		now.DataKeys++
 		e.generation, event.Version = now.Generation, now.Generation
-		return change{quiet: true, events: []Event{event}, writes: []Item{
+		ch := change{quiet: true, events: []Event{event}, writes: []Item{
 			encodeItem(ref, 0, generationItem{layoutVersion, id}),
 			encodeItem(refDataKey(t.tenant, id), 0, dataKeyItem{layoutVersion, purpose, now.Generation, event.Time, header}),
 			encodeItem(refUsage(t.tenant, id), 0, use),
-		}}, nil
+		}}
+		t.material(now, event, &ch)
+		return ch, nil
 	})
 	switch {
 	case err == nil:

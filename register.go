@@ -2,7 +2,6 @@ package byok
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -91,15 +90,17 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 		if abandon {
 			now.Reason = "existing data abandoned: " + s.Key.ID
 		}
-		if s.Key != r.Key {
-			s.LastRotationAt = time.Time{} // of the other CMK's data keys
+		if s.Key != r.Key { // these are about the other CMK
+			s.LastRotationAt, s.MaterialID, s.MaterialAt = time.Time{}, "", time.Time{}
 		}
 		s.Key, s.Alias, s.Description, s.Binding = r.Key, r.Alias, r.Description, binding
 		s.Drillable = r.Drillable
 		s.CreatedAt, s.LastValidatedAt = now.Time, now.Time
 		s.Lifecycle, s.RevokeReason = lifecyclePending, ""
 		now.Version = s.Generation
-		return change{events: append([]Event{now}, t.activate(s, now)...), writes: claimed}, nil
+		ch := change{events: append([]Event{now}, t.activate(s, now)...), writes: claimed}
+		t.material(s, now, &ch)
+		return ch, nil
 	})
 	if s != nil {
 		t.mu.Lock()
@@ -107,7 +108,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 			// Seven answers say that we are let in. None of them is a proof for a data
 			// key; but an earlier denial need not wait any longer to be looked into.
 			if a.lease.Hint(t.k.clock.Now()); a.seen == AccessUnknown {
-				a.seen = AccessAccessible
+				a.sees(AccessAccessible, nil)
 			}
 		}
 		t.mu.Unlock()
@@ -169,85 +170,4 @@ func (t *tenantCache) activate(s *state, cause Event) []Event {
 	s.Lifecycle = lifecycleActive
 	return []Event{t.k.stamp(Event{Op: OpActivate, Outcome: OutcomeSuccess, Actor: cause.Actor, Scope: cause.Scope,
 		Key: s.Key, Version: s.Generation, Reason: "waiver " + s.Ack.Version})}
-}
-
-// prober asks KMS what a CMK lets us do, and what it should not. Its calls feed
-// no lease: the CMK is not the tenant's yet.
-type prober struct{ caller }
-
-// validate uses the CMK as the tenant would, and as nobody may. A denial of the
-// former is an error; what the latter found is the binding.
-func (p *prober) validate(ctx context.Context) (binding string, err error) {
-	ec := p.k.context(p.tenant, "default", newDataKeyID())
-	made, err := p.generate(ctx, ec)
-	if err != nil {
-		return "", err
-	}
-	defer made.dek.Wipe()
-	if err := p.opens(ctx, made.wrapped, made.dek, ec); err != nil {
-		return "", err
-	}
-	wrapped, err := p.wrap(ctx, made.dek, ec)
-	if err != nil {
-		return "", err
-	}
-	if err := p.opens(ctx, wrapped.wrapped, made.dek, ec); err != nil {
-		return "", err
-	}
-	// Never a real tenant's id: a stranger's probe must not look like a customer's use.
-	stranger := ec.Clone()
-	stranger[ContextTenant] = "probe-" + strings.ToLower(rand.Text())
-	a, b := p.refused(ctx, stranger), p.refused(ctx, nil)
-	// "Refused" means something only if we are let in right before and after.
-	if _, err := p.wrap(ctx, made.dek, ec); err != nil {
-		return "", err
-	}
-	switch {
-	case a == probeAllowed || b == probeAllowed:
-		return bindingUnbound, nil
-	case a == probeRefused && b == probeRefused:
-		return bindingBound, nil
-	}
-	return bindingUnknown, nil
-}
-
-// opens checks that KMS gives back the same key.
-func (p *prober) opens(ctx context.Context, wrapped []byte, dek *DEK, ec EncryptionContext) error {
-	r, err := p.unwrap(ctx, wrapped, ec)
-	if err != nil {
-		return err
-	}
-	defer r.dek.Wipe()
-	if !sameKey(r.dek, dek) {
-		return fmt.Errorf("%w: KMS unwrapped another key than it wrapped", ErrInternal)
-	}
-	return nil
-}
-
-type probe int
-
-const (
-	probeUnknown probe = iota
-	probeRefused
-	probeAllowed
-)
-
-// refused asks KMS for something that the policy should not allow.
-func (p *prober) refused(ctx context.Context, ec EncryptionContext) probe {
-	raw := make([]byte, dekSize)
-	_, _ = rand.Read(raw)
-	dek, err := NewDEK(raw)
-	if err != nil {
-		return probeUnknown
-	}
-	defer dek.Wipe()
-	_, err = p.wrap(ctx, dek, ec)
-	var ke *KeyError
-	switch {
-	case err == nil:
-		return probeAllowed
-	case errors.As(err, &ke) && ke.Class == ClassDenied:
-		return probeRefused
-	}
-	return probeUnknown
 }

@@ -72,6 +72,8 @@ func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationRes
 		s.Generation++
 		s.LastRotationAt = now.Time
 		now.Version = s.Generation
-		return change{events: []Event{now}}, nil
+		ch := change{events: []Event{now}}
+		t.material(s, now, &ch)
+		return ch, nil
 	})
 }

@@ -2,6 +2,7 @@ package byok
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -11,6 +12,8 @@ import (
 // lease has ended, delivers events that a crash left undelivered, and follows
 // what other processes on the same Store do: their Revoke, Suspend, Resume, Rotate
 // and Register take effect here within about a second. Without it they do within MaxAge.
+// It also probes once a day and tenant, in the whole fleet, that the key policy still is bound to the
+// tenant: 7 KMS requests, and DescribeKey.
 // It is optional, and one per Keeper is enough.
 func (k *Keeper) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -25,6 +28,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 	})
 	others.Go(func() {
 		for every(ctx, followPause(), k.follow) {
+		}
+	})
+	others.Go(func() {
+		for sleep(ctx, rand.N(scanEvery)); every(ctx, scanEvery, k.probeAll); {
 		}
 	})
 	for every(ctx, time.Second, func(context.Context) { k.sweep() }) {

@@ -92,9 +92,12 @@ type state struct {
 	CreatedAt       time.Time `json:"created_at,omitzero"`
 	LastValidatedAt time.Time `json:"last_validated_at,omitzero"`
 	LastRotationAt  time.Time `json:"last_rotation_at,omitzero"`
-	Acks            uint64    `json:"acks,omitempty"` // how many ack:<n> there are
-	Ack             *ack      `json:"ack,omitempty"`  // the newest
-	Recent          []string  `json:"recent"`         // newest events, to find out after an error whether a write took place
+	ProbedAt        time.Time `json:"probed_at,omitzero"`    // when a process last took it upon itself to probe the CMK
+	MaterialID      string    `json:"material_id,omitempty"` // key material of the CMK that encrypted last
+	MaterialAt      time.Time `json:"material_at,omitzero"`  // since when, as far as we saw
+	Acks            uint64    `json:"acks,omitempty"`        // how many ack:<n> there are
+	Ack             *ack      `json:"ack,omitempty"`         // the newest
+	Recent          []string  `json:"recent"`                // newest events, to find out after an error whether a write took place
 
 	revision uint64
 }

@@ -43,6 +43,13 @@ type KeyStatus struct {
 	Status             Status
 	Reason             string // why Status is disabled or revoked; "" otherwise
 	Access             Access
+	AccessClass        Class     // why Access is degraded or blocked: of the newest refusal; zero otherwise
+	AccessSince        time.Time // when this process began to see Access; zero: it is unknown
+	LastProof          time.Time // when the newest GenerateDataKey or Decrypt of this process that succeeded was issued; zero: none
+	LastProofRequestID string    // its KMS request id, as in the tenant's CloudTrail
+	DeletionAt         time.Time // of the CMK, as DescribeKey told this process last; zero: none pending, or not told
+	KeyMaterialID      string    // key material of the CMK that encrypted last, if KMS tells; "" otherwise
+	KeyMaterialSince   time.Time // when it was first seen
 	CreatedAt          time.Time
 	LastValidatedAt    time.Time // zero: never
 	LastRotationAt     time.Time // zero: never
@@ -63,6 +70,7 @@ type Health struct {
 	Latency         time.Duration // of the slowest KMS call made for this
 	Checks          []Check
 	RevocationBound time.Duration // Options.MaxAge; 0 in per-operation mode
+	BudgetUsed      float64       // of the tenant's budget of KMS requests for data, in this process: 0 to 1
 	DeletionAt      time.Time     // zero: none pending, or DescribeKey is not granted
 	Warnings        []string
 }

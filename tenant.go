@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -101,6 +102,7 @@ func (t *tenantCache) project(s *state) KeyStatus {
 	}
 	out.Key, out.Alias, out.Description = s.Key, s.Alias, s.Description
 	out.CreatedAt, out.LastValidatedAt, out.LastRotationAt = s.CreatedAt, s.LastValidatedAt, s.LastRotationAt
+	out.KeyMaterialID, out.KeyMaterialSince = s.MaterialID, s.MaterialAt
 	out.DEKVersion, out.DataKeys = s.Generation, s.DataKeys
 	out.Drillable = s.Drillable
 	out.WaiverAcknowledged = s.Ack.of(&t.k.waiver, t.k.waiverHash)
@@ -108,10 +110,15 @@ func (t *tenantCache) project(s *state) KeyStatus {
 	var last *KeyError
 	if a := t.access; a != nil && a.key == s.Key {
 		out.Access, denied, last = a.seen, a.lease.Denied(), a.last
+		out.AccessSince, out.LastProof, out.LastProofRequestID = a.facts.since, a.facts.proof, a.facts.request
+		if out.DeletionAt = a.facts.deletion.at; last != nil {
+			out.AccessClass = last.Class
+		}
 	}
 	switch {
 	case s.Lifecycle == lifecycleRevoked:
-		out.Status, out.Reason, out.Access = StatusRevoked, s.RevokeReason, AccessUnknown // not asked any more
+		out.Status, out.Reason = StatusRevoked, s.RevokeReason
+		out.Access, out.AccessClass, out.AccessSince = AccessUnknown, 0, time.Time{} // not asked any more
 	case s.Suspended:
 		out.Status, out.Reason = StatusDisabled, "suspended by the platform"
 		if s.SuspendReason != "" {
@@ -119,6 +126,9 @@ func (t *tenantCache) project(s *state) KeyStatus {
 		}
 	case denied && last != nil && last.Class == ClassDenied:
 		out.Status, out.Reason = StatusDisabled, "KMS denies access to the key: "+last.Code
+		if !out.DeletionAt.IsZero() {
+			out.Reason += "; it is to be deleted at " + out.DeletionAt.Format(time.RFC3339)
+		}
 	case s.Lifecycle == lifecyclePending:
 		out.Status = StatusPendingWaiver
 	default:

@@ -23,6 +23,16 @@ type health struct {
 	RevocationBound float64           `json:"revocation_bound_seconds"`
 	CMKDeletionAt   *string           `json:"cmk_deletion_at"`
 	Warnings        []string          `json:"warnings"`
+
+	// Beyond the contract: what this process knows of its access.
+	Access           byok.Access `json:"access"`
+	AccessClass      *string     `json:"access_class"`
+	AccessSince      *string     `json:"access_since"`
+	LastProofAt      *string     `json:"last_proof_at"`
+	LastProofRequest *string     `json:"last_proof_request_id"`
+	CMKMaterialID    *string     `json:"cmk_material_id"`
+	CMKMaterialSince *string     `json:"cmk_material_since"`
+	BudgetUsed       float64     `json:"kms_budget_used"`
 }
 
 type check struct {
@@ -52,6 +62,15 @@ func (h *handler) health(c *call) (int, any, error) {
 		RevocationBound: s.RevocationBound.Seconds(),
 		CMKDeletionAt:   stamp(s.DeletionAt),
 		Warnings:        notNull(s.Warnings),
+
+		Access:           s.KeyStatus.Access,
+		AccessClass:      orNull(s.KeyStatus.AccessClass.String()),
+		AccessSince:      stamp(s.KeyStatus.AccessSince),
+		LastProofAt:      stamp(s.KeyStatus.LastProof),
+		LastProofRequest: orNull(s.KeyStatus.LastProofRequestID),
+		CMKMaterialID:    orNull(s.KeyStatus.KeyMaterialID),
+		CMKMaterialSince: stamp(s.KeyStatus.KeyMaterialSince),
+		BudgetUsed:       s.BudgetUsed,
 	}
 	for _, k := range s.Checks {
 		out.Checks = append(out.Checks, check{k.Name, k.Status, k.Code, k.RequestID, millis(k.Took)})

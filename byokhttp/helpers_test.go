@@ -56,7 +56,8 @@ var day = time.Date(2026, 2, 3, 4, 5, 6, 789000000, time.FixedZone("", 3600))
 func (t *fakeTenant) key() byok.KeyStatus {
 	return byok.KeyStatus{
 		Tenant: t.id, Key: byok.KeyID{Provider: "aws-kms", ID: testARN}, Alias: "alias", Description: "text", Status: t.status,
-		Access: byok.AccessAccessible, CreatedAt: day, LastValidatedAt: day, DEKVersion: 3, DataKeys: 4, WaiverAcknowledged: true,
+		Access: byok.AccessAccessible, AccessSince: day, LastProof: day, LastProofRequestID: "req-0", KeyMaterialID: "0123456789abcdef", KeyMaterialSince: day,
+		CreatedAt: day, LastValidatedAt: day, DEKVersion: 3, DataKeys: 4, WaiverAcknowledged: true,
 		Warnings: []string{byok.WarnPolicyNotTenantBound},
 	}
 }
@@ -86,13 +87,15 @@ func (t *fakeTenant) Status(ctx context.Context) (byok.KeyStatus, error) {
 }
 
 func (t *fakeTenant) Health(ctx context.Context) (byok.Health, error) {
+	key := t.key()
+	key.Access, key.AccessClass = byok.AccessDegraded, byok.ClassThrottled
 	return byok.Health{
-		Status: byok.Degraded, KeyStatus: t.key(), LastEncryption: day, CMKAccessible: true, Latency: 1500 * time.Microsecond,
+		Status: byok.Degraded, KeyStatus: key, LastEncryption: day, CMKAccessible: true, Latency: 1500 * time.Microsecond,
 		Checks: []byok.Check{
 			{Name: "store", Status: "pass"},
 			{Name: "decrypt", Status: "fail", Code: "BYOK_006", RequestID: "req-1", Took: time.Millisecond},
 		},
-		RevocationBound: time.Minute, Warnings: []string{byok.WarnDescribeNotGranted},
+		RevocationBound: time.Minute, BudgetUsed: 0.25, Warnings: []string{byok.WarnDescribeNotGranted},
 	}, t.note(ctx, "Health", nil)
 }
 

@@ -65,6 +65,10 @@ func (k *Key) Begin(op Ops, now Time) Call { return Call{op: op, at: now, gen: k
 // Age returns how long ago the call was begun.
 func (c Call) Age(now Time) time.Duration { return now.Mono - c.at.Mono }
 
+// Proves reports whether a success of the call says that data can be read or
+// written, and when it was issued.
+func (c Call) Proves() (Time, bool) { return c.at, c.op&(Generate|Unwrap) != 0 }
+
 // Denied reports whether the newest authoritative answer was a denial.
 func (k *Key) Denied() bool { return k.denied }
 

@@ -193,7 +193,7 @@ var mutations = []mutation{
 		old: "if p := recover(); p != nil {", new: "if p := any(nil); p != nil {"},
 	{name: "calls-key-not-wiped-on-error", file: "calls.go", tests: ".",
 		old: "\tif err != nil {\n\t\tr.dek.Wipe()\n\t\treturn result{Receipt: r.Receipt}, err\n\t}\n", new: "\tif err != nil {\n\t\treturn result{Receipt: r.Receipt}, err\n\t}\n"},
-	{name: "register-negative-probe-feeds", file: "register.go", tests: ".",
+	{name: "register-probe-feeds", file: "register.go", tests: ".",
 		old: "p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: r.Key, pool: &t.budget.control}}", new: "p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: r.Key, pool: &t.budget.control, access: t.access}}"},
 
 	// Seal, Open, events.
@@ -293,6 +293,36 @@ var mutations = []mutation{
 		old: "if f.behind.CompareAndSwap(true, false) {", new: "if false {"},
 	{name: "fleet-log-forgets-silently", file: "changelog.go", tests: "ChangeLog",
 		old: "next.Dropped = next.Changes[over-1].N\n", new: ""},
+
+	// Probes and warnings.
+	{name: "probe-by-everybody", file: "probing.go", tests: "TestI4_DailyProbes",
+		old: "return nil, nil // or it was written", new: "s.revision = s.revision + 0 // or it was written"},
+	{name: "probe-too-often", file: "probing.go", tests: "TestI4_DailyProbes",
+		old: "age >= probeEvery+spread", new: "age >= probeEvery/2+spread"},
+	{name: "probe-of-the-stopped", file: "probing.go", tests: "TestI4_DailyProbes",
+		old: "if s.usable() != nil {\n\t\treturn false", new: "if s.Lifecycle == lifecycleNone {\n\t\treturn false"},
+	{name: "probe-of-the-denied", file: "probing.go", tests: "TestDeniedProbe",
+		old: "if a.lease.Denied() {\n\t\terr = a.denial()", new: "if false {\n\t\terr = a.denial()"},
+	{name: "probe-denial-is-none", file: "probing.go", tests: "TestDeniedProbe",
+		old: "pool: &t.budget.control, access: a}}", new: "pool: &t.budget.control}}"},
+	{name: "probe-negative-feeds", file: "probe.go", tests: "Probe", // a refused stranger would stop the tenant
+		old: "key: p.key, pool: p.pool} // without access", new: "key: p.key, pool: p.pool, access: p.access}"},
+	{name: "probe-unknown-is-kept", file: "probing.go", tests: "TestProbeFinds",
+		old: "if err != nil || binding == bindingUnknown {", new: "if err != nil {"},
+	{name: "probe-tells-every-day", file: "probing.go", tests: "TestProbeFinds",
+		old: "binding == bindingUnbound && now.Binding != binding {", new: "binding == bindingUnbound {"},
+	{name: "probe-without-pause", file: "probing.go", tests: "TestProbesAreSlow",
+		old: "!sleep(ctx, probePause+rand.N(probePause/2))", new: "!sleep(ctx, 0)"},
+	{name: "warn-deletion-each-time", file: "warning.go", tests: "TestPendingDeletion",
+		old: "(info.DeletionAt != known.at || now.Sub(known.warned) >= probeEvery)", new: "true"},
+	{name: "warn-deletion-once", file: "warning.go", tests: "TestPendingDeletion",
+		old: "(info.DeletionAt != known.at || now.Sub(known.warned) >= probeEvery)", new: "info.DeletionAt != known.at"},
+	{name: "material-of-a-decrypt", file: "warning.go", tests: "TestKeyMaterialChange",
+		old: "c.Op == opNameGen && c.Class == 0", new: "c.Class == 0"},
+	{name: "budget-warns-each-time", file: "budget.go", tests: "TestBudgetNearly",
+		old: "p.warned != 0 && now-p.warned < nearlyPause", new: "false"},
+	{name: "status-since-moves", file: "access.go", tests: "TestStatusTells",
+		old: "if a.seen != seen {", new: "if true {"},
 
 	// awskms.
 	{name: "awskms-denied-is-outage", file: "awskms/classify.go", tests: ".",
