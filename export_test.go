@@ -42,9 +42,6 @@ func (k *Keeper) Reserved(ctx context.Context, tenant string, id DataKeyID) (mes
 	return u.Messages, u.Bytes, err
 }
 
-// MaxChanges is the bound of the change log.
-const MaxChanges = maxChanges
-
 // Hold is a long operation: sealing if sealed is nil, else opening it.
 type Hold struct{ h *hold }
 
@@ -67,16 +64,3 @@ func (h *Hold) Step(ctx context.Context, size int64, f func(raw []byte) error) e
 }
 
 func (h *Hold) End(ctx context.Context, err error) error { return h.h.end(ctx, err) }
-
-// Probe probes a tenant's CMK now, as Run would once a day.
-func (k *Keeper) Probe(ctx context.Context, tenant string) {
-	t := k.cache(tenant)
-	if s, err := t.readState(ctx); err == nil { // as if it were two days ago
-		s = s.clone()
-		s.ProbedAt, s.LastValidatedAt = s.ProbedAt.Add(-2*probeEvery), s.LastValidatedAt.Add(-2*probeEvery)
-		if t.k.store.Apply(ctx, encodeItem(refState(tenant), s.revision, s)) != nil {
-			panic("byok: the state is being changed")
-		}
-	}
-	t.probe(ctx)
-}
