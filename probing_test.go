@@ -118,10 +118,10 @@ func TestI4_DailyProbes(t *testing.T) {
 	})
 }
 
-// slowStore takes a second for each write.
-type slowStore struct{ byok.Store }
+// lazyStore takes a second for each write.
+type lazyStore struct{ byok.Store }
 
-func (s slowStore) Apply(ctx context.Context, w ...byok.Item) error {
+func (s lazyStore) Apply(ctx context.Context, w ...byok.Item) error {
 	time.Sleep(time.Second)
 	return s.Store.Apply(ctx, w...)
 }
@@ -129,7 +129,7 @@ func (s slowStore) Apply(ctx context.Context, w ...byok.Item) error {
 // Two processes come by at the same time: one probes.
 func TestProbeByOneOfTwo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		env := byoktest.New(t, &byoktest.Options{Store: slowStore{new(byok.MemStore)}})
+		env := byoktest.New(t, &byoktest.Options{Store: lazyStore{new(byok.MemStore)}})
 		env.Tenant("acme")
 		fleet := []*byok.Keeper{env.NewKeeper(), env.NewKeeper(), env.NewKeeper()}
 		time.Sleep(30 * time.Hour)
