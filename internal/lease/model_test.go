@@ -81,10 +81,10 @@ func (m *model) counts(id int) bool {
 	return true
 }
 
-// TestModel compares the machine with the definition, over random histories of
+// TestOneKey compares the machine with the definition, over random histories of
 // calls that begin and end in any order while both clocks do what they like.
-// CI runs 100 000 of them: go test -run TestModel ./internal/lease -rapid.checks=100000
-func TestModel(t *testing.T) {
+// TestModel has several keys and processes.
+func TestOneKey(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var (
 			k      Key

@@ -166,7 +166,7 @@ var mutations = []mutation{
 
 	// Long operations.
 	{name: "hold-proves-once", file: "hold.go", tests: "LongOp", // I8
-		old: "\tif err != nil || st != lease.Expired {\n\t\treturn t.served(ctx, g, st, err)\n\t}\n\tt.k.stats", new: "\tif h.g.e != nil && !h.g.inside {\n\t\treturn h.g, nil\n\t}\n\tt.k.stats"},
+		old: "\tt := h.t\n\tt.mu.RLock()\n\tg, st, err := t.look(t.entries[h.id])", new: "\tt := h.t\n\tif h.g.e != nil && !h.g.inside {\n\t\treturn h.g, nil\n\t}\n\tt.mu.RLock()\n\tg, st, err := t.look(t.entries[h.id])"},
 	{name: "hold-goes-on-after-an-error", file: "hold.go", tests: "LongOp",
 		old: "\tif h.err != nil {\n\t\treturn h.err\n\t}\n\tif h.ended", new: "\tif h.ended"},
 	{name: "hold-ends-twice", file: "hold.go", tests: "LongOp", // I18
