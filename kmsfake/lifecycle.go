@@ -16,15 +16,11 @@ func (f *KMS) live(arn string) *keyState {
 		return nil
 	}
 	now := f.now()
-	before := k.State
 	if f.st.advance(k, now) {
 		f.dirty = true
 		if k = f.st.Keys[arn]; k == nil {
 			return nil
 		}
-	}
-	if k.State != before {
-		k.seen.state = k.State // time does not propagate
 	}
 	k.settle(now)
 	return k
@@ -53,6 +49,12 @@ func rank(k *keyState) int {
 }
 
 func (st *state) advanceOne(k *keyState, now time.Time) (changed bool) {
+	before := k.State
+	defer func() {
+		if k.State != before {
+			k.seen.state = k.State // time does not propagate
+		}
+	}()
 	if k.State == types.KeyStatePendingDeletion && !now.Before(k.DeletionDate) {
 		st.remove(k)
 		return true

@@ -141,8 +141,10 @@ func TestLastUsage(t *testing.T) {
 	} {
 		_ = err
 	}
-	if u := usage(key); u.Operation != types.KeyLastUsageTrackingOperationGenerateDataKey || !u.Timestamp.Equal(used) || *u.KmsRequestId == "" {
-		t.Errorf("%+v", u)
+	event := fake.Account(customer).CloudTrail()[1] // after the first GetKeyLastUsage
+	if u := usage(key); u.Operation != types.KeyLastUsageTrackingOperationGenerateDataKey || !u.Timestamp.Equal(used) ||
+		*u.KmsRequestId != event.RequestID || *u.CloudTrailEventId != event.EventID || event.EventName != "GenerateDataKey" {
+		t.Errorf("%+v, the event is %+v", u, event)
 	}
 	if _, err := c.ReEncrypt(ctx, &kms.ReEncryptInput{CiphertextBlob: out.CiphertextBlob, DestinationKeyId: aws.String(to.ARN())}); err != nil {
 		t.Fatal(err)

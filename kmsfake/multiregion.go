@@ -77,6 +77,7 @@ func (st *state) leave(gone *keyState) {
 		if k.State == types.KeyStatePendingReplicaDeletion && len(k.Regions) == 1 {
 			since := gone.DeletionDate
 			k.State, k.DeletionDate = types.KeyStatePendingDeletion, since.Add(time.Duration(k.Window)*day)
+			k.seen.state = k.State
 		}
 	}
 }

@@ -403,6 +403,28 @@ func TestTransientStatesEnd(t *testing.T) {
 	if s := m.key("eu-west-1").State(); s != types.KeyStateEnabled {
 		t.Errorf("when somebody looks: %s", s)
 	}
+	m.fake.Propagation(time.Minute)
+	m.replicate("us-west-2")
+	m.clock.pass(time.Minute - 1)
+	wantText(t, m.decrypt("us-west-2", m.encrypt(DefaultRegion), true), " is creating.")
+	m.clock.pass(1)
+	if err := m.decrypt("us-west-2", m.encrypt(DefaultRegion), true); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.in(DefaultRegion).UpdatePrimaryRegion(context.Background(), &kms.UpdatePrimaryRegionInput{KeyId: &m.id, PrimaryRegion: aws.String("eu-west-1")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, region := range []string{DefaultRegion, "eu-west-1"} {
+		wantText(t, second2(m.in(region).DisableKey(context.Background(), &kms.DisableKeyInput{KeyId: &m.id})), " is updating.")
+		if err := m.decrypt(region, m.encrypt(region), true); err != nil { // which goes on meanwhile
+			t.Error(err)
+		}
+	}
+	m.clock.pass(time.Minute)
+	if s := m.key(DefaultRegion).State(); s != types.KeyStateEnabled {
+		t.Error(s)
+	}
+	m.fake.Propagation(0)
 	m.key("eu-west-1").SetState(types.KeyStateCreating)
 	m.clock.pass(time.Hour)
 	if s := m.key("eu-west-1").State(); s != types.KeyStateCreating {

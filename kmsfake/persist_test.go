@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -294,4 +296,115 @@ func TestFileOfTheFirstVersion(t *testing.T) {
 	if keys, err = c.ListKeys(ctx, nil); err != nil || len(keys.Keys) != 1 {
 		t.Errorf("after the waiting period: %+v, %v", keys, err)
 	}
+}
+
+// All that a key can be and have is there after a restart.
+func TestFileHoldsEveryKindOfKey(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "kms.json")
+	clock := newClock()
+	open := func() *KMS { return New(&Options{TB: t, File: file, Now: clock.Now}) }
+	a := open()
+	ctx, c := context.Background(), a.Client(customer)
+	sym := a.Account(customer).CreateKey("")
+	id := aws.String(sym.ARN())
+	mac, sign := newKeyOf(t, a, types.KeySpecHmac256, usageMac), newKeyOf(t, a, types.KeySpecEccNistP256, usageSign)
+	agree := newKeyOf(t, a, types.KeySpecEccNistP384, usageAgree)
+	im := externalKey(t, a, kms.CreateKeyInput{MultiRegion: aws.Bool(true)})
+	raw, next := randomMaterial(32), randomMaterial(32)
+	a.Account(customer).Key(im.key).ImportMaterial(raw, clock.now.Add(time.Hour))
+	if err := im.do(next, func(in *kms.ImportKeyMaterialInput) { in.ImportType = types.ImportTypeNewKeyMaterial }); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{
+		second2(c.ReplicateKey(ctx, &kms.ReplicateKeyInput{KeyId: &im.key, ReplicaRegion: aws.String("eu-west-1")})),
+		second2(c.RotateKeyOnDemand(ctx, &kms.RotateKeyOnDemandInput{KeyId: id})),
+		second2(c.TagResource(ctx, &kms.TagResourceInput{KeyId: id, Tags: tagsOf("a", "b")})),
+		second2(c.UpdateKeyDescription(ctx, &kms.UpdateKeyDescriptionInput{KeyId: id, Description: aws.String("d")})),
+		second2(c.Encrypt(ctx, &kms.EncryptInput{KeyId: id, Plaintext: []byte("x")})),
+		second2(c.EnableKeyRotation(ctx, &kms.EnableKeyRotationInput{KeyId: id})),
+		second2(c.ScheduleKeyDeletion(ctx, &kms.ScheduleKeyDeletionInput{KeyId: &im.key})),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	parameters, err := c.GetParametersForImport(ctx, &kms.GetParametersForImportInput{
+		KeyId: &externalKey(t, a, kms.CreateKeyInput{}).key, WrappingAlgorithm: types.AlgorithmSpecRsaesOaepSha256, WrappingKeySpec: types.WrappingKeySpecRsa2048})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tag, err := c.GenerateMac(ctx, &kms.GenerateMacInput{KeyId: mac.Arn, MacAlgorithm: types.MacAlgorithmSpecHmacSha256, Message: []byte("m")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := c.Sign(ctx, &kms.SignInput{KeyId: sign.Arn, SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256, Message: []byte("m")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Everything that can be asked about the keys, as JSON.
+	ask := func(f *KMS) string {
+		var all []byte
+		note := func(out any, err error) {
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			all = append(append(all, encodeOutput(out)...), '\n')
+		}
+		c := f.Client(customer)
+		for _, key := range []*string{id, mac.Arn, sign.Arn, agree.Arn, &im.key} {
+			out, err := c.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: key})
+			note(out, err)
+			tags, err := c.ListResourceTags(ctx, &kms.ListResourceTagsInput{KeyId: key})
+			note(tags, err)
+			use, err := c.GetKeyLastUsage(ctx, &kms.GetKeyLastUsageInput{KeyId: key})
+			note(use, err)
+			if key == sign.Arn || key == agree.Arn {
+				public, err := c.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: key})
+				note(public, err)
+			}
+			if key == id || key == &im.key {
+				rotations, err := c.ListKeyRotations(ctx, &kms.ListKeyRotationsInput{KeyId: key, IncludeKeyMaterial: types.IncludeKeyMaterialAllKeyMaterial})
+				note(rotations, err)
+			}
+		}
+		replica, err := c.Region("eu-west-1").DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: aws.String(keyIDOf(im.key))})
+		note(replica, err)
+		return string(all)
+	}
+	before := ask(a)
+	a.Account(customer).Key(sym.ARN()).Disable() // which saves the last usage, too
+	a.Account(customer).Key(sym.ARN()).Enable()
+	a.killed()
+	b := open()
+	defer b.Close()
+	if after := ask(b); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	c = b.Client(customer)
+	if _, err := c.VerifyMac(ctx, &kms.VerifyMacInput{KeyId: mac.Arn, MacAlgorithm: types.MacAlgorithmSpecHmacSha256, Message: []byte("m"), Mac: tag.Mac}); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Verify(ctx, &kms.VerifyInput{KeyId: sign.Arn, SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256, Message: []byte("m"), Signature: sig.Signature}); err != nil {
+		t.Error(err)
+	}
+	public, err := x509.ParsePKIXPublicKey(parameters.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.ImportKeyMaterial(ctx, &kms.ImportKeyMaterialInput{KeyId: parameters.KeyId, ImportToken: parameters.ImportToken,
+		EncryptedKeyMaterial: wrapOAEP(public.(*rsa.PublicKey), raw), ExpirationModel: types.ExpirationModelTypeKeyMaterialDoesNotExpire})
+	if err != nil {
+		t.Errorf("an import that was begun before the restart: %v", err)
+	}
+	clock.pass(time.Hour)
+	b.Account(customer).Key(im.key).CancelDeletion()
+	if s := b.Account(customer).Key(im.key).State(); s != types.KeyStatePendingImport {
+		t.Errorf("the expiry was lost: %s", s)
+	}
+}
+
+func keyIDOf(arn string) string {
+	_, _, id, _ := splitKeyARN(arn)
+	return id
 }

@@ -27,7 +27,9 @@ func (r *request) in(region string) *request {
 }
 
 // replicateKey makes a replica of a primary in another Region. Which Regions
-// there are is not known here: any that looks like one is.
+// there are is not known here: any that looks like one is. The replica is
+// Creating for as long as changes take to propagate, by default until somebody
+// looks.
 func (r *request) replicateKey(in *kms.ReplicateKeyInput) (*kms.ReplicateKeyOutput, error) {
 	var extra map[string][]string
 	if in.ReplicaRegion != nil {
@@ -65,10 +67,10 @@ func (r *request) replicateKey(in *kms.ReplicateKeyInput) (*kms.ReplicateKeyOutp
 	if err != nil {
 		return nil, err
 	}
-	k.State = types.KeyStateCreating // until somebody looks again
+	k.State = types.KeyStateCreating
 	r.st.put(k)
 	r.st.join(primary, k)
-	k.Settles, k.Then = r.now, k.wholeState(types.KeyStateEnabled)
+	k.Settles, k.Then = r.now.Add(r.f.propagation), k.wholeState(types.KeyStateEnabled)
 	r.f.dirty = true
 	out := &kms.ReplicateKeyOutput{ReplicaKeyMetadata: there.metadata(k), ReplicaPolicy: aws.String(k.Policy), ReplicaTags: in.Tags}
 	out.ReplicaKeyMetadata.CurrentKeyMaterialId = nil // a key that is being created has none to show
@@ -88,7 +90,8 @@ func (st *state) join(primary, k *keyState) {
 }
 
 // updatePrimaryRegion makes a replica the primary, and the primary a replica. The
-// caller needs the permission on both.
+// caller needs the permission on both. They are Updating for as long as changes
+// take to propagate.
 func (r *request) updatePrimaryRegion(in *kms.UpdatePrimaryRegionInput) (*kms.UpdatePrimaryRegionOutput, error) {
 	var extra map[string][]string
 	if in.PrimaryRegion != nil {
@@ -117,8 +120,8 @@ func (r *request) updatePrimaryRegion(in *kms.UpdatePrimaryRegionInput) (*kms.Up
 	for _, k := range r.st.related(old) {
 		k.Primary = next.Region
 	}
-	for _, k := range []*keyState{old, next} { // until somebody looks again
-		k.Settles, k.Then, k.State = r.now, k.State, types.KeyStateUpdating
+	for _, k := range []*keyState{old, next} {
+		k.Settles, k.Then, k.State = r.now.Add(r.f.propagation), k.State, types.KeyStateUpdating
 	}
 	r.f.dirty = true
 	return &kms.UpdatePrimaryRegionOutput{}, nil

@@ -78,6 +78,7 @@ func (r *request) testify(in, out any, named []string) {
 	if len(rec.recipients) > 1 {
 		rec.shared = newUUID()
 	}
+	r.linkUsage(rec)
 	r.f.trail.add(rec)
 }
 

@@ -30,7 +30,11 @@ type trial struct {
 // state: only keys with imported material can be pending import.
 func newTrial(t testing.TB, op string, state types.KeyState) *trial {
 	t.Helper()
-	fake := New(&Options{TB: t})
+	return newTrialOn(t, New(&Options{TB: t}), op, state)
+}
+
+func newTrialOn(t testing.TB, fake *KMS, op string, state types.KeyState) *trial {
+	t.Helper()
 	in := &kms.CreateKeyInput{}
 	switch op {
 	case "GenerateMac", "VerifyMac":
@@ -87,7 +91,7 @@ func newTrial(t testing.TB, op string, state types.KeyState) *trial {
 	}
 	token := sealToken(fake.st.Secret, k, &importToken{Algorithm: types.AlgorithmSpecRsaesOaepSha256,
 		Expires: fake.now().Add(time.Hour), Private: encodePrivateKey(testRSA())})
-	alias := aws.String("alias/trial")
+	alias := aws.String("alias/trial-" + op)
 	if op == "UpdateAlias" || op == "DeleteAlias" {
 		if _, err := c.CreateAlias(ctx, &kms.CreateAliasInput{AliasName: alias, TargetKeyId: id}); err != nil {
 			t.Fatal(err)
