@@ -36,8 +36,8 @@ const (
 
 var awsBinary = flag.String("aws", "/usr/bin/aws", "the aws command, of Debian's awscli")
 
-// serverBinary is what go build makes of examples/server, once for all tests.
-var serverBinary string
+// What go build makes of examples/server and of cmd/byok, once for all tests.
+var serverBinary, byokBinary string
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == workerFlag {
@@ -57,13 +57,15 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		serverBinary = filepath.Join(dir, "server")
-		build := exec.Command("go", "build", "-o", serverBinary, "./examples/server")
-		build.Dir = ".."
-		build.Env = append(os.Environ(), "GOWORK=") // the workspace's, as in the README
-		if out, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "integration: go build ./examples/server: %v\n%s", err, out)
-			return 1
+		serverBinary, byokBinary = filepath.Join(dir, "server"), filepath.Join(dir, "byok")
+		for binary, path := range map[string]string{serverBinary: "./examples/server", byokBinary: "./cmd/byok"} {
+			build := exec.Command("go", "build", "-o", binary, path)
+			build.Dir = ".."
+			build.Env = append(os.Environ(), "GOWORK=") // the workspace's, as in the README
+			if out, err := build.CombinedOutput(); err != nil {
+				fmt.Fprintf(os.Stderr, "integration: go build %s: %v\n%s", path, err, out)
+				return 1
+			}
 		}
 		return m.Run()
 	}())
