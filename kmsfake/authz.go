@@ -234,31 +234,58 @@ func (v *value) matchesResource(q *question) bool {
 	return ok && glob(q.resource, text)
 }
 
-// names is how a statement speaks about the caller: outcomeAllow by name or as
-// anybody, outcomeDelegate as a member of its account, outcomeNone not at all.
-func (s *statement) names(who *principal) outcome {
-	best := outcomeNone
+// named is by what a caller is listed in a Principal or NotPrincipal element: as
+// anybody, as its account, as its user or role, as its session.
+type named struct{ anybody, account, self, session bool }
+
+func (s *statement) named(who *principal) (n named) {
 	for i := range s.principals {
 		ref := &s.principals[i]
 		switch {
 		case ref.never:
 		case ref.any:
-			best = outcomeAllow
+			n.anybody = true
 		case ref.principal.kind == kindRoot: // the account, not only its root user
-			if ref.principal.account == who.account {
-				best = max(best, outcomeDelegate)
-			}
+			n.account = n.account || ref.principal.account == who.account
+		case who.is(&ref.principal) && ref.principal.session != "":
+			n.session = true
 		case who.is(&ref.principal):
-			best = outcomeAllow
+			n.self = true
 		}
 	}
-	if !s.notPrincipal {
-		return best
-	}
-	if best == outcomeNone {
+	return n
+}
+
+// names is how a statement speaks about the caller: outcomeAllow by name or as
+// anybody, outcomeDelegate as a member of its account, outcomeNone not at all.
+func (s *statement) names(who *principal) outcome {
+	n := s.named(who)
+	switch {
+	case s.notPrincipal && n.spared(who, s.deny):
+		return outcomeNone
+	case s.notPrincipal, n.anybody, n.self, n.session:
 		return outcomeAllow
+	case n.account:
+		return outcomeDelegate
 	}
 	return outcomeNone
+}
+
+// spared reports whether a NotPrincipal excepts the caller. AWS looks at the
+// account, then at the user or role, then at the session, and a Deny excepts only
+// whom all of these except: a role that is listed alone is denied.
+func (n named) spared(who *principal, deny bool) bool {
+	switch {
+	case n.anybody:
+		return true
+	case !deny:
+		return n.account || n.self || n.session
+	case who.kind == kindRoot:
+		return n.account
+	case who.kind == kindRole:
+		return n.account && n.self && n.session
+	}
+	return n.account && n.self
 }
 
 // ask makes the question of a call: what policies and grants there are, as of now,

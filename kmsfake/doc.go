@@ -25,9 +25,10 @@
 // boundaries do not open; key policies (Principal, NotPrincipal, Action,
 // NotAction, Resource, NotResource, Condition with all operators of IAM, their
 // IfExists, ForAnyValue and ForAllValues forms, and policy variables in documents
-// of the version 2012-10-17); delegation to the account by its root ARN; identity policies that [Account.PutIdentityPolicy] attaches; both
-// sides of cross-account access; grants, with their constraints and tokens, which
-// suffice at home and across accounts unless something denies.
+// of the version 2012-10-17); delegation to the account by its root ARN; identity
+// policies that [Account.PutIdentityPolicy] attaches; both sides of cross-account
+// access; grants, with their constraints and tokens, which suffice at home and
+// across accounts unless something denies.
 //
 // All condition keys of KMS have the values that AWS would give them, and of the
 // global ones those about the principal (aws:PrincipalArn, Account, OrgID, Type,
@@ -39,19 +40,20 @@
 // that nobody gave a value is absent. Service control policies, permission
 // boundaries and session policies are not evaluated.
 //
-// # Why
-//
-// [KMS.Why] and [KMS.Explain] tell of each of the last 4096 calls which statement
-// or grant decided, and why each of the others did not apply.
-//
 // BE WARNED of the one default that is more lenient than AWS: a principal for
 // which no identity policy was ever put passes its own account's side of
-// cross-account access. [Options.StrictIAM] turns that off.
+// cross-account access, and may do what no key policy speaks about (CreateKey, the
+// lists, the alias side of aliases). [Options.StrictIAM] turns that off.
 //
 // Permission is decided before the key's state, and the state before anything
 // is said about the ciphertext. In another account, a key that was deleted,
 // that never existed, that is in another Region or that one has no right to all
 // answer the same AccessDeniedException.
+//
+// # Why
+//
+// [KMS.Why] and [KMS.Explain] tell of each of the last 4096 calls which statement
+// or grant decided, and why each of the others did not apply.
 //
 // # Operations
 //
