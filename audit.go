@@ -2,10 +2,11 @@ package byok
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"time"
+
+	"github.com/byok-go/byok/internal/random"
 )
 
 // AuditSink receives the events of every operation.
@@ -135,7 +136,7 @@ func (id *DataKeyID) UnmarshalText(b []byte) error {
 }
 
 func newDataKeyID() (id DataKeyID) {
-	_, _ = rand.Read(id[:]) // never fails: crypto/rand ends the process instead
+	random.Read(id[:])
 	return id
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/byok-go/byok/internal/format"
 	"github.com/byok-go/byok/internal/lease"
+	"github.com/byok-go/byok/internal/random"
 )
 
 // Scope says whose data, and what for. It is part of every KMS request's
@@ -99,7 +100,9 @@ type Keeper struct {
 
 // New returns a Keeper. service names the platform ("billing.example.com"; 1 to
 // 64 bytes of [A-Za-z0-9._-]): it is in the encryption context of every data key, so changing it
-// orphans them all, and there is no default. opts may be nil. The error is ErrArgument.
+// orphans them all, and there is no default. opts may be nil. The error is ErrArgument; or ErrInternal, if
+// crypto/rand.Reader had been replaced by something that is not random before this
+// package was initialised. What replaces it later has no effect on a Keeper.
 //
 // New does no I/O. Close the Keeper when done.
 func New(service string, keys Keyring, store Store, sink AuditSink, opts *Options) (*Keeper, error) {
@@ -111,6 +114,9 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 		service: service, keys: keys, store: store, sink: sink,
 		maxAge: opts.MaxAge, perOperation: opts.PerOperation, allowUnbound: opts.AllowUnboundPolicy,
 		waiver: DefaultWaiver(), log: opts.Logger, clock: lease.System(), limits: defaultLimits,
+	}
+	if err := random.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInternal, err)
 	}
 	switch {
 	case len(service) < 1 || len(service) > 64 || !only(service, isVersionByte):

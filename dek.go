@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+
+	"github.com/byok-go/byok/internal/erase"
 )
 
 // dekSize is the size of every data key: FLOE with AES-256 takes no other.
@@ -38,9 +40,10 @@ func NewDEK(raw []byte) (*DEK, error) {
 	}
 	var (
 		mu    sync.RWMutex
-		key   = append([]byte(nil), raw...)
+		key   []byte
 		wiped bool
 	)
+	erase.Do(func() { key = append(key, raw...) })
 	return &DEK{use: func(f func([]byte) error) error {
 		if f == nil {
 			mu.Lock()
@@ -55,7 +58,9 @@ func NewDEK(raw []byte) (*DEK, error) {
 			// Lending 32 zero bytes would let a race seal under a known key.
 			return errWiped
 		}
-		return f(key)
+		var err error
+		erase.Do(func() { err = f(key) })
+		return err
 	}}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
 	"github.com/byok-go/byok/internal/lease"
+	"github.com/byok-go/byok/internal/random"
 )
 
 // Direct seals and opens under one CMK with one KMS request each, for exports,
@@ -24,8 +25,11 @@ type Direct struct {
 	key KeyID
 }
 
-// NewDirect returns a Direct; see New for service. It does no I/O. The error is ErrArgument.
+// NewDirect returns a Direct; see New for service. It does no I/O. The errors are New's, and ErrKeyID.
 func NewDirect(service string, keys Keyring, key KeyID, sink AuditSink) (*Direct, error) {
+	if err := random.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
 	switch {
 	case len(service) < 1 || len(service) > 64 || !only(service, isVersionByte):
 		return nil, fmt.Errorf("%w: service must be 1 to 64 bytes of [A-Za-z0-9._-]", ErrArgument)

@@ -2,13 +2,14 @@ package byok
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/byok-go/byok/internal/random"
 )
 
 // recordTimeout bounds a delivery that nobody waits for with a ctx of their own.
@@ -21,7 +22,7 @@ type eventIDs struct {
 	n    atomic.Uint32
 }
 
-func (g *eventIDs) init() { _, _ = rand.Read(g.node[:]) }
+func (g *eventIDs) init() { random.Read(g.node[:]) }
 
 func (g *eventIDs) next(now time.Time) string {
 	var b [16]byte

@@ -323,3 +323,36 @@ func (s editStore) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
 	i.Value = []byte(s.edit(r.ID, string(i.Value)))
 	return i, err
 }
+
+// The other half of G6. A process that has just started cannot tell a restored
+// backup from the truth: there is nothing in it to compare with. What can is kept
+// elsewhere: the audit log, which has the command that the Store forgot, and KMS,
+// where a denial does not depend on our Store. SECURITY.md says so.
+func TestG6_RestartCannotTell(t *testing.T) {
+	store := &swapStore{Store: new(byok.MemStore)}
+	env := byoktest.New(t, &byoktest.Options{Store: store})
+	acme, cmk := env.Tenant("acme")
+	sealed := seal(t, env.Keeper, "acme", "x", "")
+	backup := copyStore(t, store.now(), "tenant:acme", "tenants", "cmk")
+	_, err := acme.Suspend(t.Context(), "stop")
+	want(t, "Suspend", err, nil)
+	want(t, "Close", env.Keeper.Close(), nil) // everything is stopped, and a backup restored
+	store.mu.Lock()
+	store.Store = backup
+	store.mu.Unlock()
+	k := env.NewKeeper()
+	mustOpen(t, k, "acme", sealed, "", "x") // the suspension is forgotten
+	st, err := k.Tenant("acme").Status(t.Context())
+	if want(t, "Status", err, nil); st.Status != byok.StatusActive {
+		t.Errorf("%+v: a restart notices; say so in SECURITY.md", st)
+	}
+	// The audit log is not in the backup: its newest command is not the Store's.
+	page, err := env.Audit.Events(t.Context(), "acme", byok.AuditQuery{Op: byok.OpSuspend})
+	if want(t, "Events", err, nil); len(page.Events) != 1 || !page.Events[0].Time.After(st.LastValidatedAt) {
+		t.Errorf("the log does not tell: %+v, state of %v", page.Events, st.LastValidatedAt)
+	}
+	// And no backup undoes what the customer did at KMS.
+	cmk.Disable()
+	_, err = open(t, env.NewKeeper(), "acme", sealed, "")
+	want(t, "Open", err, byok.ErrKeyDenied)
+}

@@ -307,7 +307,7 @@ func TestArguments(t *testing.T) {
 	want(t, "New: no keyring", err, byok.ErrArgument)
 }
 
-func TestCloseEndsEverything(t *testing.T) {
+func TestE20_CloseEndsEverything(t *testing.T) {
 	env := byoktest.New(t, nil)
 	acme, _ := env.Tenant("acme")
 	sealed := seal(t, env.Keeper, "acme", "x", "")

@@ -2,10 +2,10 @@ package byok
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
+
+	"github.com/byok-go/byok/internal/random"
 )
 
 // prober asks KMS what a CMK lets us do, and what it should not. What it should
@@ -34,7 +34,7 @@ func (p *prober) validate(ctx context.Context) (binding string, err error) {
 	}
 	// Never a real tenant's id: a stranger's probe must not look like a customer's use.
 	stranger := ec.Clone()
-	stranger[ContextTenant] = "probe-" + strings.ToLower(rand.Text())
+	stranger[ContextTenant] = "probe-" + random.Text()
 	a, b := p.refused(ctx, stranger), p.refused(ctx, nil)
 	// "Refused" means something only if we are let in right before and after.
 	if _, err := p.wrap(ctx, made.dek, ec); err != nil {
@@ -73,7 +73,7 @@ const (
 // refused asks KMS for something that the policy should not allow.
 func (p *prober) refused(ctx context.Context, ec EncryptionContext) probe {
 	raw := make([]byte, dekSize)
-	_, _ = rand.Read(raw)
+	random.Read(raw)
 	dek, err := NewDEK(raw)
 	if err != nil {
 		return probeUnknown

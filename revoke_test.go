@@ -16,7 +16,7 @@ import (
 
 // A customer disables its CMK: nothing is served after the first denial, nor
 // later than MaxAge; and all is back by itself after it is enabled again.
-func TestI1_I3_I5_Revocation(t *testing.T) {
+func TestI1_I3_I5_E1_E13_Revocation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := byoktest.New(t, nil)
 		_, cmk := env.Tenant("acme")
@@ -73,7 +73,7 @@ func TestI1_I3_I5_Revocation(t *testing.T) {
 
 // One denial, of whatever operation, stops all data keys under the CMK, and the
 // questions to KMS back off.
-func TestI10_DenialStopsEveryDataKey(t *testing.T) {
+func TestI10_E7_E12_DenialStopsEveryDataKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := byoktest.New(t, nil)
 		acme, cmk := env.Tenant("acme")
@@ -112,7 +112,7 @@ func TestI10_DenialStopsEveryDataKey(t *testing.T) {
 }
 
 // KMS is down: a lease goes on to its end, and not a moment longer.
-func TestI4_OutageExtendsNothing(t *testing.T) {
+func TestI4_E2_E3_OutageExtendsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := byoktest.New(t, nil)
 		env.Tenant("acme")
@@ -411,7 +411,7 @@ func TestOneQuestionPerBackoffStep(t *testing.T) {
 
 // Ten thousand operations meet at a cold key: one KMS call; those that leave
 // harm nobody.
-func TestI12_OneCallForAll(t *testing.T) {
+func TestI12_E14_OneCallForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := byoktest.New(t, nil)
 		env.Tenant("acme")

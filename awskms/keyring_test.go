@@ -304,7 +304,7 @@ func TestD3_D13_Requests(t *testing.T) {
 }
 
 // What the API keeps of its inputs must not be the caller's memory.
-func TestInputsAreCopies(t *testing.T) {
+func TestI_7_InputsAreCopies(t *testing.T) {
 	s := good()
 	var kept map[string]string
 	var blob []byte

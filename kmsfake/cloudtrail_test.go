@@ -199,9 +199,9 @@ func TestCloudTrailIdentities(t *testing.T) {
 	}
 }
 
-// D9: whatever binary or secret member an input or output has, of any operation,
+// H6: whatever binary or secret member an input or output has, of any operation,
 // CloudTrail does not tell of it.
-func TestD9_CloudTrailTellsNoSecret(t *testing.T) {
+func TestH6_CloudTrailTellsNoSecret(t *testing.T) {
 	secret := []byte("a secret that is easy to recognise")
 	forms := []string{string(secret), base64.StdEncoding.EncodeToString(secret), hex.EncodeToString(secret), "[97,32,115"}
 	var fill func(v reflect.Value, depth int)

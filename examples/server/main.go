@@ -21,6 +21,7 @@ import (
 
 	"github.com/byok-go/byok"
 	"github.com/byok-go/byok/byokhttp"
+	"github.com/byok-go/byok/harden"
 )
 
 func main() {
@@ -44,6 +45,7 @@ type config struct {
 	data        string
 	tokens      string
 	maxAge      time.Duration
+	harden      bool // no core dumps, no debuggers
 	unbound     bool // accept key policies that are not bound to one organization
 
 	limits byokhttp.Limits // of tests
@@ -68,6 +70,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 scopes are of `+strings.Join(knownScopes, ", ")+`; without "scopes" all of them`)
 	f.DurationVar(&c.maxAge, "max-age", 0, "revocation bound, 1s to 5m (default 5s with the fake, 60s with real AWS)")
 	f.BoolVar(&c.unbound, "allow-unbound-policy", false, "accept CMKs whose key policy lets this server in for any organization, with a warning; otherwise they are refused (default true with the fake, false with real AWS)")
+	f.BoolVar(&c.harden, "harden", false, "leave no core dump, and keep debuggers of the same user out (Linux)")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -99,6 +102,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	c, err := parse(args, out)
 	if err != nil {
 		return err
+	}
+	if c.harden {
+		if err := harden.Process(); err != nil {
+			return err // asked for, and not had
+		}
 	}
 	onlyOurs() // before the first file
 	l, err := listen(ctx, c)

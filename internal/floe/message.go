@@ -4,11 +4,12 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/binary"
 	"hash"
+
+	"github.com/byok-go/byok/internal/random"
 )
 
 // message is the state of one message: what the specification calls State, plus
@@ -39,7 +40,7 @@ func startSealing(key []byte, p params, aad []byte) (*message, error) {
 	m := &message{p: p, aad: aad}
 	encoded := p.encode()
 	copy(m.header[:], encoded[:])
-	rand.Read(m.header[paramsSize:prefixSize]) // never fails: the program ends first
+	random.Read(m.header[paramsSize:prefixSize])
 	m.derive(key, m.header[prefixSize:])
 	return m, nil
 }

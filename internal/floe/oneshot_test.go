@@ -231,7 +231,7 @@ func TestMistakesOfTheCaller(t *testing.T) {
 
 // The result is right wherever the buffers lie. Sealing over one's own plaintext
 // must not seal half a header instead of it.
-func TestOverlappingBuffers(t *testing.T) {
+func TestI_8_OverlappingBuffers(t *testing.T) {
 	for shift := range 200 {
 		for _, n := range []int{1, 31, 100} {
 			buf := make([]byte, 1000)
@@ -262,7 +262,7 @@ func TestOverlappingBuffers(t *testing.T) {
 
 // Plaintext of the good segments before a bad one must not stay in the caller's
 // buffer, and what was in that buffer must.
-func TestFailureLeavesNoPlaintextBehind(t *testing.T) {
+func TestI_8_FailureLeavesNoPlaintextBehind(t *testing.T) {
 	msg := bytes.Repeat([]byte("PLAINTEXT"), 20)
 	ct, err := seal(nil, testKey, tiny, nil, msg)
 	if err != nil {
@@ -308,7 +308,7 @@ func TestErrorsAreDistinctAndBare(t *testing.T) {
 
 // C5 and the rule for FIPS mode, checked in the source: the only GCM is the one
 // with random nonces, and the only comparison of the tag is in constant time.
-func TestForbiddenCalls(t *testing.T) {
+func TestC5_J7_ForbiddenCalls(t *testing.T) {
 	entries, err := os.ReadDir(".")
 	if err != nil {
 		t.Fatal(err)
@@ -337,7 +337,7 @@ func TestForbiddenCalls(t *testing.T) {
 			t.Errorf("%s is called", bad)
 		}
 	}
-	for _, good := range []string{"cipher.NewGCMWithRandomNonce", "subtle.ConstantTimeCompare", "rand.Read"} {
+	for _, good := range []string{"cipher.NewGCMWithRandomNonce", "subtle.ConstantTimeCompare", "random.Read"} {
 		if calls[good] != 1 {
 			t.Errorf("%s is called %d times, want once", good, calls[good])
 		}

@@ -176,7 +176,7 @@ func TestPositionAndFinalFlagAreAuthenticated(t *testing.T) {
 }
 
 // The AES key is the same within 2^20 segments and another one after them.
-func TestKeyRotatesAfterTwoToTheTwenty(t *testing.T) {
+func TestJ4_KeyRotatesAfterTwoToTheTwenty(t *testing.T) {
 	p, err := Params{}.resolve()
 	if err != nil || p.rotation != 20 {
 		t.Fatalf("rotation after 2^%d segments", p.rotation)

@@ -57,37 +57,7 @@ func TestE4_ProofIsDatedAtIssue(t *testing.T) {
 	check(t, "counts from the issue", &k, p, at(70*time.Second), Expired)
 }
 
-func TestF_Clocks(t *testing.T) {
-	var k Key
-	now := at(time.Hour)
-	p := proved(t, &k, now)
-	both := func(mono, wall time.Duration) Time { return Time{Mono: now.Mono + mono, Wall: now.Wall.Add(wall)} }
-	for _, c := range []struct {
-		name       string
-		mono, wall time.Duration
-		want       State
-	}{
-		{"agree", time.Second, time.Second, Active},
-		{"F1 wall set back", time.Second, -time.Hour, Expired},
-		{"F1 wall stands still", 3 * time.Second, 0, Expired},
-		{"F2 wall set forward", time.Second, time.Hour, Expired},
-		{"F3 suspended machine", 0, 2 * time.Hour, Expired},
-		{"F5 slewed within the skew", 40 * time.Second, 38 * time.Second, Refresh},
-		{"F5 slewed forward", 29 * time.Second, 29*time.Second + 900*time.Millisecond, Active},
-		{"F1 monotonic older, within the skew", time.Minute, 59 * time.Second, Expired},
-		{"wall older", 59 * time.Second, time.Minute, Expired},
-		{"beyond the skew", 40 * time.Second, 38*time.Second - 1, Expired},
-		{"F4 monotonic of another process", -time.Second, time.Second, Expired},
-		{"both back", -time.Second, -time.Second, Expired},
-		{"F7 far future", 1<<63 - 1 - time.Hour, 200 * 365 * 24 * time.Hour, Expired},
-	} {
-		check(t, c.name, &k, p, both(c.mono, c.wall), c.want)
-	}
-	check(t, "F7 year 9999", &k, p, Time{Mono: now.Mono, Wall: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, Expired)
-	check(t, "F7 zero wall", &k, p, Time{Mono: now.Mono}, Expired)
-}
-
-func TestI1_DenialEndsAllProofs(t *testing.T) {
+func TestI1_E5_DenialEndsAllProofs(t *testing.T) {
 	var k Key
 	p := proved(t, &k, at(0))
 	early := k.Begin(Unwrap, at(time.Second)) // E5: asked before, answered after
@@ -123,7 +93,7 @@ func TestI1_DenialEndsAllProofs(t *testing.T) {
 	}
 }
 
-func TestDeniedBackoff(t *testing.T) {
+func TestE12_DeniedBackoff(t *testing.T) {
 	var k Key
 	now := time.Duration(0)
 	k.Deny(k.Begin(Unwrap, at(now)), at(now))
@@ -155,7 +125,7 @@ func TestDeniedBackoff(t *testing.T) {
 	}
 }
 
-func TestI4_OutageChangesNoLease(t *testing.T) {
+func TestI4_E3_OutageChangesNoLease(t *testing.T) {
 	var k Key
 	p := proved(t, &k, at(0))
 	for range 100 {
