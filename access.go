@@ -17,7 +17,8 @@ type access struct {
 
 	lease lease.Key
 	seen  Access
-	last  *KeyError // newest refusal; nil after a success
+	last  *KeyError  // newest refusal; nil after a success
+	good  lease.Call // that succeeded last
 	facts accessFacts
 
 	hints  hintSteps
@@ -68,6 +69,7 @@ func (a *access) succeeded(ctx context.Context, c lease.Call, request string) {
 	t.mu.Lock()
 	old, was := t.status(), a.lease.Denied()
 	counts := a.lease.Succeed(c)
+	a.good = c
 	if counts && !a.lease.Denied() {
 		a.sees(AccessAccessible, nil)
 		a.hinted, a.facts.deletion.at = false, time.Time{} // a CMK that works is not about to be deleted
@@ -92,6 +94,7 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 	}
 	t := a.t
 	var purged []*entry
+	var delay time.Duration
 	t.mu.Lock()
 	old, first, hinted := t.status(), false, false
 	switch ke.Class {
@@ -100,6 +103,7 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 		if a.hinted = false; first {
 			a.hints = hintSteps{} // whoever said so was right
 		}
+		delay = a.unseen(t.k.clock.Now())
 		a.lease.Deny(c, t.k.clock.Now())
 		if ke.Class == ClassPlatformDenied {
 			a.sees(AccessDegraded, ke)
@@ -129,7 +133,7 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 		t.k.publish(t.tenant, kindHint)
 	}
 	if first {
-		t.k.stats.denials.Add(1)
+		t.k.stats.denial(delay)
 		t.k.note(ctx, Event{Op: OpDeny, Outcome: OutcomeDenied, Class: ke.Class, Code: Code(ke),
 			Scope: Scope{Tenant: t.tenant}, Key: a.key, Proof: ke.RequestID})
 	}
@@ -138,6 +142,14 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 
 // kmsPatience is how long a KMS may take before it is its fault that a caller left.
 const kmsPatience = time.Second
+
+// unseen is how long ago KMS let us in last, and 0 if it never has.
+func (a *access) unseen(now lease.Time) time.Duration {
+	if a.good == (lease.Call{}) {
+		return 0
+	}
+	return a.good.Age(now)
+}
 
 // hungUp reports whether a call got no answer because its caller left, and not
 // because KMS did not answer: impatient callers must not open the breaker for others.

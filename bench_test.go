@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/fips140"
 	"crypto/rand"
 	"fmt"
 	"testing"
@@ -96,7 +97,12 @@ func TestHotPath(t *testing.T) {
 	s, plain := byok.Scope{Tenant: "acme"}, make([]byte, 64)
 	sealed := seal(t, env.Keeper, "acme", string(plain), "")
 	before := env.Keeper.Stats()
-	const limit = 40 // FIPS mode allocates more than the default
+	// 22 and 24 by default, before there were budgets, limits and statistics, and with them;
+	// FIPS mode allocates more.
+	limit := 26.0 // the race detector adds two
+	if fips140.Enabled() {
+		limit = 40
+	}
 	for name, f := range map[string]func() error{
 		"Seal": func() error { _, err := env.Keeper.Seal(t.Context(), s, plain, nil); return err },
 		"Open": func() error { _, err := env.Keeper.Open(t.Context(), s, sealed, nil); return err },
@@ -108,7 +114,7 @@ func TestHotPath(t *testing.T) {
 		})
 		t.Logf("%s: %v allocations", name, n)
 		if n > limit {
-			t.Errorf("%s makes %v allocations, want at most %d", name, n, limit)
+			t.Errorf("%s makes %v allocations, want at most %v", name, n, limit)
 		}
 	}
 	after := env.Keeper.Stats()

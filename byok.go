@@ -58,9 +58,6 @@ type Observer struct {
 	Warning      func(tenant string, w Warning) // something is about to go wrong; tenant is "" if it concerns all
 }
 
-// Stats are counters since New, but for Leases, which is how many there are.
-type Stats struct{ Leases, Hits, Misses, KMSCalls, Denials uint64 }
-
 // Limits of Options.MaxAge.
 const (
 	MinMaxAge     = time.Second
@@ -89,7 +86,7 @@ type Keeper struct {
 
 	tenants sync.Map // tenant -> *tenantCache
 	lru     leaseList
-	stats   struct{ misses, kmsCalls, denials, blocks atomic.Uint64 }
+	stats   counters
 
 	closed atomic.Bool
 	gate   sync.RWMutex // orders enter before Close
@@ -190,20 +187,6 @@ func (k *Keeper) Waiver() Waiver { return k.waiver }
 func (k *Keeper) HasAuditReader() bool {
 	_, ok := k.sink.(AuditReader)
 	return ok
-}
-
-// Stats returns counters. It looks at every tenant: ask now and then, not per operation.
-func (k *Keeper) Stats() Stats {
-	s := Stats{Misses: k.stats.misses.Load(), KMSCalls: k.stats.kmsCalls.Load(), Denials: k.stats.denials.Load()}
-	k.tenants.Range(func(_, v any) bool {
-		t := v.(*tenantCache)
-		s.Hits += t.hits.Load()
-		t.mu.RLock()
-		s.Leases += uint64(len(t.entries))
-		t.mu.RUnlock()
-		return true
-	})
-	return s
 }
 
 // Close ends everything. Commands and loads that are under way are cancelled;

@@ -133,6 +133,8 @@ func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 		return result{}, ke
 	}
 	defer c.pool.leave()
+	c.k.stats.underWay.Add(1)
+	defer c.k.stats.underWay.Add(-1)
 	begun := c.access.begin(op)
 	start := time.Now()
 	r, err := guarded(withTenant(ctx, c.tenant), f, func(err error) {
@@ -151,7 +153,7 @@ func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 		return r, ke // nothing was sent
 	}
 	c.calls = append(c.calls, call)
-	c.k.stats.kmsCalls.Add(1)
+	c.k.stats.call(call.Class, call.Took)
 	if hook := c.k.observer.KMSCall; hook != nil {
 		hook(c.tenant, call)
 	}

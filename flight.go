@@ -74,7 +74,13 @@ func (t *tenantCache) takeoff(ctx context.Context, id flightID, op Op, f func(co
 		ctx, cancel := t.k.detach(ctx, kmsDeadline)
 		defer cancel()
 		t.k.sweep()
-		if fl.e, fl.err = f(ctx); fl.err != nil && op == OpRenew {
+		fl.e, fl.err = f(ctx)
+		switch {
+		case op != OpRenew:
+		case fl.err == nil:
+			t.k.stats.renewals.Add(1)
+		default:
+			t.k.stats.failedRenewals.Add(1)
 			t.calm(fl.err)
 		}
 	}()

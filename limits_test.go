@@ -57,6 +57,14 @@ func (s *usageStore) Apply(ctx context.Context, writes ...byok.Item) error {
 		}
 	}
 	s.writes.Add(1)
+	if i, ok := s.back.Load(writes[0].Ref); ok { // a Store that was put back goes on from there
+		if old := i.(byok.Item); old.Revision != writes[0].Revision {
+			return byok.ErrConflict
+		}
+		writes[0].Revision++
+		s.back.Store(writes[0].Ref, writes[0])
+		return nil
+	}
 	return s.Store.Apply(ctx, writes...)
 }
 

@@ -126,7 +126,7 @@ var mutations = []mutation{
 	{name: "load-blob-memory-without-end", file: "blobs.go", tests: ".",
 		old: "bad.tries >= blobTries && now < bad.until", new: "bad.tries >= blobTries"},
 	{name: "load-junk-stalls-renewals", file: "flight.go", tests: ".", // D9
-		old: "fl.err != nil && op == OpRenew {", new: "fl.err != nil {"},
+		old: "\t\tcase op != OpRenew:\n\t\tcase fl.err == nil:", new: "\t\tcase fl.err == nil:"},
 	{name: "budget-retries-are-free", file: "calls.go", tests: ".",
 		old: "\tif !c.paid {\n", new: "\tif false {\n"},
 	{name: "budget-no-slots", file: "budget.go", tests: ".",
@@ -166,7 +166,7 @@ var mutations = []mutation{
 
 	// Long operations.
 	{name: "hold-proves-once", file: "hold.go", tests: "LongOp", // I8
-		old: "\tt := h.t\n\tt.mu.RLock()\n\tg, st, err := t.look(t.entries[h.id])", new: "\tt := h.t\n\tif h.g.e != nil && !h.g.inside {\n\t\treturn h.g, nil\n\t}\n\tt.mu.RLock()\n\tg, st, err := t.look(t.entries[h.id])"},
+		old: "\tg.from = h.from\n\tif err != nil", new: "\tg.from = h.from\n\tif h.g.e != nil && !h.g.inside {\n\t\treturn h.g, nil\n\t}\n\tif err != nil"},
 	{name: "hold-goes-on-after-an-error", file: "hold.go", tests: "LongOp",
 		old: "\tif h.err != nil {\n\t\treturn h.err\n\t}\n\tif h.ended", new: "\tif h.ended"},
 	{name: "hold-ends-twice", file: "hold.go", tests: "LongOp", // I18
