@@ -41,7 +41,7 @@ func (f *KMS) serve(w http.ResponseWriter, req *http.Request) {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
 			f.refuse(w, req, &apiError{code: "RequestEntityTooLargeException",
-				msg: "The request body is too large.", status: http.StatusRequestEntityTooLarge})
+				msg: "The request body is too large."})
 			return
 		}
 		f.refuse(w, req, fail("SerializationException", "The request body could not be read."))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"math"
 	"reflect"
 	"strconv"
@@ -90,42 +89,4 @@ func encodeValue(b *bytes.Buffer, v reflect.Value) {
 		}
 		b.Write(data)
 	}
-}
-
-// decodeInput reads the JSON of a request. Times are seconds since the epoch on
-// the wire, which encoding/json does not know; only top-level members are times.
-func decodeInput(body []byte, in any) error {
-	t := reflect.TypeOf(in).Elem()
-	var times []string
-	for i := range t.NumField() {
-		if f := t.Field(i); f.Type == reflect.PointerTo(timeType) {
-			times = append(times, f.Name)
-		}
-	}
-	if len(times) == 0 {
-		return json.Unmarshal(body, in)
-	}
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(body, &all); err != nil {
-		return err
-	}
-	for _, name := range times {
-		raw, given := all[name]
-		if !given || string(raw) == "null" {
-			continue
-		}
-		var seconds float64
-		if err := json.Unmarshal(raw, &seconds); err != nil {
-			return err
-		}
-		if !(math.Abs(seconds) < 1e11) { // the year 5138
-			return errors.New(name + " is out of range")
-		}
-		all[name], _ = json.Marshal(time.UnixMilli(int64(math.Round(seconds * 1e3))).UTC())
-	}
-	body, err := json.Marshal(all)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(body, in)
 }
