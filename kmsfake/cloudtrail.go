@@ -132,12 +132,13 @@ type trailRecord struct {
 	invokedBy  string
 	parameters json.RawMessage // nil: none
 	elements   json.RawMessage
-	material   map[string]string
+	material   []named
 	resources  []CloudTrailResource
 	recipients []string // accounts
-	eventIDs   []string // one for each
-	shared     string
 }
+
+// named is a value with its name.
+type named struct{ name, value string }
 
 // event is the record as one of its recipients sees it.
 func (r *trailRecord) event(account string) CloudTrailEvent {
@@ -148,10 +149,18 @@ func (r *trailRecord) event(account string) CloudTrailEvent {
 		SourceIPAddress: r.from.address, UserAgent: r.from.agent,
 		ErrorCode: c.Code, ErrorMessage: c.Message,
 		RequestParameters: object(r.parameters), ResponseElements: object(r.elements),
-		AdditionalEventData: cloneContext(r.material), RequestID: c.RequestID,
-		EventID: r.eventIDs[slices.Index(r.recipients, account)], ReadOnly: readOnly(c.Operation),
+		RequestID: c.RequestID, EventID: uuidOf(c.RequestID, "event", account), ReadOnly: readOnly(c.Operation),
 		Resources: slices.Clone(r.resources), EventType: "AwsApiCall", ManagementEvent: true,
-		RecipientAccountID: account, SharedEventID: r.shared, EventCategory: "Management",
+		RecipientAccountID: account, EventCategory: "Management",
+	}
+	if len(r.recipients) > 1 {
+		e.SharedEventID = uuidOf(c.RequestID, "shared", "")
+	}
+	for _, m := range r.material {
+		if e.AdditionalEventData == nil {
+			e.AdditionalEventData = make(map[string]string)
+		}
+		e.AdditionalEventData[m.name] = m.value
 	}
 	if c.Code == "AccessDeniedException" {
 		e.ErrorCode = "AccessDenied" // CloudTrail has a word of its own for it
@@ -164,6 +173,14 @@ func (r *trailRecord) event(account string) CloudTrailEvent {
 		e.TLSDetails = &details
 	}
 	return e
+}
+
+// uuidOf is a UUID that belongs to a request, and always the same for one.
+func uuidOf(requestID, what, account string) string {
+	sum := sha256.Sum256([]byte(requestID + " " + what + " " + account))
+	id := [16]byte(sum[:16])
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return formatUUID(id)
 }
 
 // object decodes what encodeTrail wrote.

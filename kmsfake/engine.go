@@ -32,8 +32,6 @@ type request struct {
 	call   *Call    // what the log will say
 
 	decisions []decided
-
-	usedKeys []*keyState // with which a cryptographic operation succeeds
 }
 
 // operation is one API operation, for the client and for the wire alike.

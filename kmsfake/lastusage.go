@@ -1,7 +1,6 @@
 package kmsfake
 
 import (
-	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -16,22 +15,11 @@ type lastUse struct {
 	Operation string
 	Time      time.Time
 	RequestID string
-	EventID   string // CloudTrail's, in the account that owns the key
 }
 
 // used notes a cryptographic operation that is about to succeed.
 func (r *request) used(k *keyState) {
 	k.LastUse = lastUse{Operation: r.op, Time: r.now, RequestID: r.call.RequestID}
-	r.usedKeys = append(r.usedKeys, k)
-}
-
-// linkUsage completes what used noted, once CloudTrail has its record.
-func (r *request) linkUsage(rec *trailRecord) {
-	for _, k := range r.usedKeys {
-		if i := slices.Index(rec.recipients, k.Account); i >= 0 && k.LastUse.RequestID == r.call.RequestID {
-			k.LastUse.EventID = rec.eventIDs[i]
-		}
-	}
 }
 
 // getKeyLastUsage tells when a key last worked. Usage is tracked from the key's
@@ -48,7 +36,7 @@ func (r *request) getKeyLastUsage(in *kms.GetKeyLastUsageInput) (*kms.GetKeyLast
 	if u := k.LastUse; u.Operation != "" {
 		out.KeyLastUsage = &types.KeyLastUsageData{
 			Operation: types.KeyLastUsageTrackingOperation(u.Operation), Timestamp: aws.Time(u.Time),
-			KmsRequestId: aws.String(u.RequestID), CloudTrailEventId: aws.String(u.EventID),
+			KmsRequestId: aws.String(u.RequestID), CloudTrailEventId: aws.String(uuidOf(u.RequestID, "event", k.Account)),
 		}
 	}
 	return out, nil

@@ -6,11 +6,13 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
 // maxTrail bounds the calls that CloudTrail can be asked about; the oldest go first.
@@ -72,38 +74,32 @@ func (r *request) testify(in, out any, named []string) {
 			rec.elements = encodeTrail(out, map[string]string{"keyId": c.KeyARN})
 		}
 	}
-	for range rec.recipients {
-		rec.eventIDs = append(rec.eventIDs, newUUID())
-	}
-	if len(rec.recipients) > 1 {
-		rec.shared = newUUID()
-	}
-	r.linkUsage(rec)
 	r.f.trail.add(rec)
 }
 
-// materials are the ids of the key material that was used, of operations that
-// use a symmetric key for encryption.
-func (r *request) materials(out any) map[string]string {
-	if !cryptographic[r.op] {
-		return nil
-	}
-	if r.op == "Encrypt" { // whose answer does not say
+// materials are the ids of the key material that was used, with their names in
+// events, of operations that use a symmetric key for encryption.
+func (r *request) materials(out any) []named {
+	switch out := out.(type) {
+	case *kms.EncryptOutput: // which does not say
 		if k := r.st.Keys[r.call.KeyARN]; k != nil && k.current() != nil {
-			return map[string]string{"keyMaterialId": k.current().ID}
+			return []named{{"keyMaterialId", k.current().ID}}
 		}
-		return nil
+	case *kms.DecryptOutput:
+		return []named{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
+	case *kms.GenerateDataKeyOutput:
+		return []named{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
+	case *kms.GenerateDataKeyWithoutPlaintextOutput:
+		return []named{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
+	case *kms.GenerateDataKeyPairOutput:
+		return []named{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
+	case *kms.GenerateDataKeyPairWithoutPlaintextOutput:
+		return []named{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
+	case *kms.ReEncryptOutput:
+		return []named{{"sourceKeyMaterialId", aws.ToString(out.SourceKeyMaterialId)},
+			{"destinationKeyMaterialId", aws.ToString(out.DestinationKeyMaterialId)}}
 	}
-	v := reflect.ValueOf(out).Elem()
-	ids := make(map[string]string)
-	for member, name := range map[string]string{
-		"KeyMaterialId": "keyMaterialId", "SourceKeyMaterialId": "sourceKeyMaterialId", "DestinationKeyMaterialId": "destinationKeyMaterialId",
-	} {
-		if p, ok := stringMember(v, member); ok {
-			ids[name] = aws.ToString(p.Interface().(*string))
-		}
-	}
-	return ids
+	return nil
 }
 
 // parameterDefaults are request parameters that CloudTrail tells of also when the
@@ -143,16 +139,13 @@ func trailStruct(b *bytes.Buffer, v reflect.Value, defaults map[string]string) {
 		b.WriteString(s)
 		b.WriteString(`":`)
 	}
-	told := make(map[string]bool, len(defaults))
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if !f.IsExported() || neverTold[f.Name] || isBinary(f.Type) || silent(v.Field(i)) {
-			continue
+	told := make(map[string]bool)
+	for _, m := range toldMembers(v.Type()) {
+		if f := v.Field(m.index); !silent(f) {
+			told[m.name] = true
+			name(m.name)
+			trailValue(b, f)
 		}
-		lower := lowerCamel(f.Name)
-		told[lower] = true
-		name(lower)
-		trailValue(b, v.Field(i))
 	}
 	for key, value := range defaults {
 		if !told[key] && value != "" {
@@ -161,6 +154,28 @@ func trailStruct(b *bytes.Buffer, v reflect.Value, defaults map[string]string) {
 		}
 	}
 	b.WriteByte('}')
+}
+
+// toldMember is a member that CloudTrail may tell of, and its name there.
+type toldMember struct {
+	index int
+	name  string
+}
+
+var toldIndex sync.Map // reflect.Type to []toldMember
+
+func toldMembers(t reflect.Type) []toldMember {
+	if known, ok := toldIndex.Load(t); ok {
+		return known.([]toldMember)
+	}
+	var all []toldMember
+	for i := range t.NumField() {
+		if f := t.Field(i); f.IsExported() && !neverTold[f.Name] && !isBinary(f.Type) {
+			all = append(all, toldMember{i, lowerCamel(f.Name)})
+		}
+	}
+	toldIndex.Store(t, all)
+	return all
 }
 
 func isBinary(t reflect.Type) bool {

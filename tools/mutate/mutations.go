@@ -454,7 +454,7 @@ var mutations = []mutation{
 	{name: "kmsfake-trail-owner-sees-nothing", file: "kmsfake/trail.go", tests: ".",
 		old: "if permitted && !slices.Contains(rec.recipients, owner) {", new: "if false {"},
 	{name: "kmsfake-trail-tells-binary", file: "kmsfake/trail.go", tests: ".", // plaintext in a log
-		old: "neverTold[f.Name] || isBinary(f.Type) ||", new: "neverTold[f.Name] ||"},
+		old: "&& !neverTold[f.Name] && !isBinary(f.Type) {", new: "&& !neverTold[f.Name] {"},
 	{name: "kmsfake-trail-names-a-strangers-key", file: "kmsfake/trail.go", tests: ".",
 		old: "if !ok || !permitted && owner != r.who.account && !slices.Contains(named, arn) {", new: "if !ok {"},
 	{name: "kmsfake-failed-save-stays", file: "kmsfake/persist.go", tests: ".", // an unsaved change stays
