@@ -132,13 +132,13 @@ type trailRecord struct {
 	invokedBy  string
 	parameters json.RawMessage // nil: none
 	elements   json.RawMessage
-	material   []named
+	material   []labelled
 	resources  []CloudTrailResource
 	recipients []string // accounts
 }
 
-// named is a value with its name.
-type named struct{ name, value string }
+// labelled is a value with its name.
+type labelled struct{ name, value string }
 
 // event is the record as one of its recipients sees it.
 func (r *trailRecord) event(account string) CloudTrailEvent {

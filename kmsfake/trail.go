@@ -79,24 +79,24 @@ func (r *request) testify(in, out any, named []string) {
 
 // materials are the ids of the key material that was used, with their names in
 // events, of operations that use a symmetric key for encryption.
-func (r *request) materials(out any) []named {
+func (r *request) materials(out any) []labelled {
 	switch out := out.(type) {
 	case *kms.EncryptOutput: // which does not say
 		if k := r.st.Keys[r.call.KeyARN]; k != nil && k.current() != nil {
-			return []named{{"keyMaterialId", k.current().ID}}
+			return []labelled{{"keyMaterialId", k.current().ID}}
 		}
 	case *kms.DecryptOutput:
-		return []named{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
+		return []labelled{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
 	case *kms.GenerateDataKeyOutput:
-		return []named{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
+		return []labelled{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
 	case *kms.GenerateDataKeyWithoutPlaintextOutput:
-		return []named{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
+		return []labelled{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
 	case *kms.GenerateDataKeyPairOutput:
-		return []named{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
+		return []labelled{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
 	case *kms.GenerateDataKeyPairWithoutPlaintextOutput:
-		return []named{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
+		return []labelled{{"keyMaterialId", aws.ToString(out.KeyMaterialId)}}
 	case *kms.ReEncryptOutput:
-		return []named{{"sourceKeyMaterialId", aws.ToString(out.SourceKeyMaterialId)},
+		return []labelled{{"sourceKeyMaterialId", aws.ToString(out.SourceKeyMaterialId)},
 			{"destinationKeyMaterialId", aws.ToString(out.DestinationKeyMaterialId)}}
 	}
 	return nil
