@@ -52,7 +52,7 @@ type Config struct {
 
 const (
 	minServed   = 10               // seals and opens of each worker before it is well, without a failure since
-	wellWithin  = 60 * time.Second // else the drill cannot begin
+	wellWithin  = 30 * time.Second // else the drill cannot begin
 	tail        = 2 * time.Second  // of watching after the bound
 	patience    = 20 * time.Second // with a worker that has not been denied by then: a KMS call takes 15 s at most
 	handled     = 15 * time.Minute // for what a person does, and for the KMS to know of it
@@ -204,7 +204,12 @@ func (d *drill) take(n int, s Sample) {
 func (d *drill) run(ctx context.Context) (err error) {
 	d.say("waiting until %d workers seal and open", d.cfg.Workers)
 	well := func(t tally) bool { return t.seals >= minServed && t.opens >= minServed }
-	if err := d.until(ctx, wellWithin, func() bool { return d.all(well) }); err != nil {
+	refused := false
+	err = d.until(ctx, wellWithin, func() bool {
+		refused = !d.all(func(t tally) bool { return !t.denied })
+		return refused || d.all(well)
+	})
+	if err != nil || refused {
 		return d.unwell(err)
 	}
 	d.mark(&d.StopAsked)

@@ -93,15 +93,18 @@ func (d *drill) until(ctx context.Context, limit time.Duration, cond func() bool
 	}
 }
 
-// unwell says what keeps a worker from being well.
+// unwell says what keeps the workers from being well.
 func (d *drill) unwell(err error) error {
-	if !errors.Is(err, errLate) {
+	if err != nil && !errors.Is(err, errLate) {
 		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for n, t := range d.seen {
-		if t.last != "" {
+		switch {
+		case t.denied:
+			return fmt.Errorf("drill: KMS denies worker %d the key already (%s): are the role, the service and the tenant the platform's?", n+1, t.last)
+		case t.last != "":
 			return fmt.Errorf("drill: worker %d cannot seal and open: the last failure was %s", n+1, t.last)
 		}
 	}

@@ -182,6 +182,7 @@ func TestDrillRefusals(t *testing.T) {
 		"MaxAge":                  {p.args(append(customer, "-max-age", "1h")...), "1 s to 5 min"},
 		"workers":                 {p.args(append(customer, "-workers", "100")...), "1 to 32"},
 		"an unknown tenant":       {p.args(append(customer, "-tenant", "globex")...), "no key is registered"},
+		"another service":         {p.args(append(customer, "-service", "tset", "-workers", "1")...), "are the role, the service and the tenant the platform's?"},
 		"a stranger as customer":  {p.args("-customer-access-key", "444455556666"), "AccessDenied"},
 		"a worker alone":          {[]string{workerCommand}, "started by byok drill"},
 		"inspect, no file":        {[]string{"inspect", none}, "no such file"},
@@ -218,7 +219,7 @@ func TestDrillFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	longer := &platform{Store: p.store, Service: "test", Tenant: "acme", MaxAge: time.Minute, Endpoint: p.url, AccessKey: demoAccessKey}
+	longer := &platform{Store: p.store, Service: "test", Tenant: "acme", MaxAge: 8 * time.Second, Endpoint: p.url, AccessKey: demoAccessKey}
 	f := &drillFlags{platform: *longer, customer: account}
 	c := drill.Config{Status: p.acme.Status, MaxAge: time.Second, Worker: process(self, longer, &errs), Workers: 1}
 	if err := f.asCustomer(&c, awskms.Key(p.cmk.ARN())); err != nil {
