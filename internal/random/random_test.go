@@ -72,6 +72,6 @@ func TestJ1_CapturedAtInit(t *testing.T) {
 	}
 	source = bytes.NewReader(a[:31])
 	panics("a source that ran dry")
-	source, broken = rand.Reader, errBroken
+	source, broken = before, errBroken
 	panics("a source that failed its self-test")
 }

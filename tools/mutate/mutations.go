@@ -507,4 +507,22 @@ var mutations = []mutation{
 		old: "ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)", new: "ctx, cancel := context.WithTimeout(ctx, undoWithin)"},
 	{name: "drill-blocks-anybody", file: "drill/drill.go", tests: ".",
 		old: "if !st.Drillable && !c.BlockTenant {", new: "if false {"},
+
+	// Key bytes, and random ones.
+	{name: "dek-new-keeps-raw", file: "dek.go", tests: "TestI_", // I-3: the driver's copy stays
+		old: "\tdefer clear(raw)\n", new: ""},
+	{name: "cache-wrapped-hash-ignored", file: "alone.go", tests: "TestE10_", // E10: two data keys of one id
+		old: "return sha512.Sum384(wrapped)", new: "return sha512.Sum384(wrapped[:0])"},
+	{name: "parse-wrapped-aliases", file: "internal/format/parse.go", tests: "TestI_7_", dir: ".", // I-7: the caller reuses its buffer
+		old: "r.Wrapped = append(make([]byte, 0, len(wrapped)), wrapped...)", new: "r.Wrapped = wrapped"},
+	{name: "random-not-captured", file: "internal/random/random.go", tests: ".", // J1
+		old: "if _, err := io.ReadFull(source, b); err != nil {", new: "if _, err := io.ReadFull(rand.Reader, b); err != nil {"},
+	{name: "random-broken-source-used", file: "internal/random/random.go", tests: ".",
+		old: "\tif broken != nil {\n\t\tpanic(\"byok: internal error: \" + broken.Error())\n\t}\n", new: ""},
+	{name: "random-no-self-test", file: "internal/random/random.go", tests: ".",
+		old: "if a == b || constant(a[:]) || constant(b[:]) {", new: "if a == b {"},
+	{name: "harden-core-limit-stays", file: "harden/harden_linux.go", tests: ".",
+		old: "syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})", new: "syscall.Getrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})"},
+	{name: "harden-stays-dumpable", file: "harden/harden_linux.go", tests: ".",
+		old: "syscall.PR_SET_DUMPABLE, 0, 0); errno", new: "syscall.PR_GET_DUMPABLE, 0, 0); errno"},
 }
