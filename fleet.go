@@ -36,7 +36,7 @@ type fleet struct {
 	deaf   bool                // the last look failed: said once
 	seen   uint64              // up to here all changes are in the two maps below, or dealt with
 	states map[string]struct{} // tenants whose state is to be read again
-	hints  map[string]struct{} // tenants whose leases are to be dropped, as soon as their back-off permits
+	hints  map[string]bool     // tenants whose leases are to be dropped, as soon as their back-off permits; whether that is news
 
 	mu      sync.Mutex
 	pending map[news]struct{} // to be published
@@ -51,7 +51,7 @@ type news struct{ tenant, kind string }
 
 func (f *fleet) init() {
 	f.turn, f.first = make(chan struct{}, 1), true
-	f.states, f.hints = make(map[string]struct{}), make(map[string]struct{})
+	f.states, f.hints = make(map[string]struct{}), make(map[string]bool)
 	f.pending, f.wake = make(map[news]struct{}), make(chan struct{}, 1)
 }
 
@@ -93,7 +93,7 @@ func (k *Keeper) follow(ctx context.Context) {
 	}
 	if err == nil {
 		if f.behind.CompareAndSwap(true, false) {
-			f.first = true // whatever happened meanwhile, look at everything
+			f.first, f.seen = true, 0 // whatever happened meanwhile
 			k.log.WarnContext(ctx, "byok: the store has caught up; access is proved anew", "change", n)
 		}
 		err = k.hear(ctx, n)
@@ -113,29 +113,28 @@ func (k *Keeper) follow(ctx context.Context) {
 // hear collects what has changed up to number n. The caller holds the turn.
 func (k *Keeper) hear(ctx context.Context, n uint64) error {
 	f := &k.fleet
-	switch {
-	case f.first:
-		// What was changed before the first look is in no list of ours.
-		k.tenants.Range(func(tenant, _ any) bool { f.states[tenant.(string)] = struct{}{}; return true })
-		f.first, f.seen = false, n
-	case n != f.seen:
-		l, err := k.readLog(ctx)
-		if err != nil {
-			return err
-		}
-		changes, whole := l.since(f.seen)
-		if !whole || l.revision < n { // too much at once, or a log that does not fit its head: look at everything
-			k.tenants.Range(func(tenant, _ any) bool { f.states[tenant.(string)] = struct{}{}; return true })
-		}
-		for _, c := range changes {
-			if c.Kind == kindState {
-				f.states[c.Tenant] = struct{}{}
-			} else if c.By != k.ids.process() { // kinds of later versions are hints, too: asking KMS is always safe
-				f.hints[c.Tenant] = struct{}{}
-			}
-		}
-		f.seen = max(n, l.revision)
+	if !f.first && n == f.seen {
+		return nil
 	}
+	l, err := k.readLog(ctx)
+	if err != nil && !errors.Is(err, errDamaged) {
+		return err
+	}
+	if err != nil {
+		l = new(changeLog) // which fits no head
+	}
+	changes, whole := l.since(f.seen)
+	if !whole || l.revision < n { // too much at once, or a log that does not fit its head: look at everything
+		k.tenants.Range(func(tenant, _ any) bool { f.states[tenant.(string)] = struct{}{}; return true })
+	}
+	for _, c := range changes {
+		if c.Kind == kindState {
+			f.states[c.Tenant] = struct{}{}
+		} else if c.By != k.ids.process() { // kinds of later versions are hints, too: asking KMS is always safe
+			f.hints[c.Tenant] = f.hints[c.Tenant] || !f.first // at the first look it may be of last year
+		}
+	}
+	f.first, f.seen = false, max(n, l.revision)
 	f.raise(f.seen)
 	return nil
 }
@@ -158,8 +157,8 @@ func (k *Keeper) heed(ctx context.Context) {
 		}
 		delete(f.states, tenant)
 	}
-	for tenant := range f.hints {
-		if v, ok := k.tenants.Load(tenant); !ok || v.(*tenantCache).hint() {
+	for tenant, news := range f.hints {
+		if v, ok := k.tenants.Load(tenant); !ok || v.(*tenantCache).hint(news) {
 			delete(f.hints, tenant)
 		}
 	}
@@ -205,8 +204,9 @@ func (t *tenantCache) dropLocked() []*entry {
 
 // hint takes another process's word that access to the key may have changed: the
 // next operation asks KMS. It reports false if the back-off does not permit that yet. A hint
-// is no denial: whoever has a wrong role must not be able to stop the others.
-func (t *tenantCache) hint() bool {
+// is no denial: whoever has a wrong role must not be able to stop the others. If it is
+// news, a denial that comes of it need not be published again.
+func (t *tenantCache) hint(news bool) bool {
 	t.mu.Lock()
 	a := t.access
 	if a == nil || t.state.usable() != nil {
@@ -218,7 +218,7 @@ func (t *tenantCache) hint() bool {
 		t.mu.Unlock()
 		return false
 	}
-	a.hinted = true
+	a.hinted = a.hinted || news
 	a.lease.Hint(now)
 	gone := t.dropLocked()
 	t.mu.Unlock()

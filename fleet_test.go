@@ -498,7 +498,7 @@ func TestHintDuringALoad(t *testing.T) {
 func TestFirstLookFindsWhatCameBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := byoktest.New(t, nil)
-		acme, _ := env.Tenant("acme")
+		acme, cmk := env.Tenant("acme")
 		k := env.NewKeeper()
 		sealed := seal(t, k, "acme", "x", "")
 		_, err := acme.Suspend(t.Context(), "")
@@ -508,6 +508,20 @@ func TestFirstLookFindsWhatCameBefore(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		_, err = open(t, k, "acme", sealed, "")
 		want(t, "Open", err, byok.ErrSuspended)
+		_, err = acme.Resume(t.Context(), "")
+		want(t, "Resume", err, nil)
+
+		k = env.NewKeeper() // a hint, likewise
+		mustOpen(t, k, "acme", sealed, "", "x")
+		cmk.Disable()
+		_, err = acme.Recheck(t.Context())
+		want(t, "Recheck", err, nil)
+		time.Sleep(time.Second)
+		mustOpen(t, k, "acme", sealed, "", "x")
+		go func() { _ = k.Run(t.Context()) }()
+		time.Sleep(100 * time.Millisecond)
+		_, err = open(t, k, "acme", sealed, "")
+		want(t, "Open", err, byok.ErrKeyDenied)
 	})
 }
 

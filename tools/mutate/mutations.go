@@ -271,8 +271,8 @@ var mutations = []mutation{
 		old: "} else if c.By != k.ids.process() {", new: "} else {"},
 	{name: "fleet-overflow-ignored", file: "fleet.go", tests: "TestChangeLogOverflow",
 		old: "if !whole || l.revision < n {", new: "if !whole && false {"},
-	{name: "fleet-first-look-skipped", file: "fleet.go", tests: "TestFirstLook", // what changed before Run
-		old: "f.first, f.seen = false, n", new: "clear(f.states)\n\t\tf.first, f.seen = false, n"},
+	{name: "fleet-old-hint-is-news", file: "fleet.go", tests: "TestUnfoundedHints", // a denial then is kept to oneself
+		old: "f.hints[c.Tenant] || !f.first //", new: "true //"},
 	{name: "fleet-failed-read-forgotten", file: "fleet.go", tests: "Fleet",
 		old: "if _, err := t.readState(ctx); err != nil && err != errRolledBack && t.holds() {", new: "if _, err := t.readState(ctx); false {"},
 	{name: "fleet-hint-without-backoff", file: "fleet.go", tests: "TestUnfoundedHintsBackOff",
