@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -606,4 +607,93 @@ func TestGrantsSurviveARestart(t *testing.T) {
 	if list, err := g.list(customer, kms.ListGrantsInput{GrantId: &id}); err != nil || len(list) != 0 {
 		t.Error(list, err)
 	}
+}
+
+// A grant's life looks the same over HTTP, down to the types of errors.
+func TestGrantsOnBothFaces(t *testing.T) {
+	bothFaces(t, func(t *testing.T, f *fixture, c API) {
+		ctx := context.Background()
+		id := aws.String(f.key.ARN())
+		constraints := &types.GrantConstraints{EncryptionContextSubset: map[string]string{"t": "1"}, SourceArn: aws.String("arn:aws:s3:::b")}
+		made, err := c.CreateGrant(ctx, &kms.CreateGrantInput{KeyId: id, GranteeServicePrincipal: aws.String("s3.amazonaws.com"),
+			RetiringPrincipal: aws.String("arn:aws:iam::111122223333:root"), Operations: ops{"Decrypt", "RetireGrant"}, Constraints: constraints, Name: aws.String("n")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := c.ListGrants(ctx, &kms.ListGrantsInput{KeyId: id, GrantId: made.GrantId})
+		if err != nil || len(list.Grants) != 1 {
+			t.Fatal(list, err)
+		}
+		retirable, err := c.ListRetirableGrants(ctx, &kms.ListRetirableGrantsInput{RetiringPrincipal: aws.String("arn:aws:iam::111122223333:root")})
+		if err != nil || len(retirable.Grants) != 1 || *retirable.Grants[0].GrantId != *made.GrantId {
+			t.Fatal(retirable, err)
+		}
+		for _, e := range append(list.Grants, retirable.Grants...) {
+			if *e.GranteeServicePrincipal != "s3.amazonaws.com" || e.GranteePrincipal != nil || *e.Name != "n" || !slices.Equal(e.Operations, ops{"Decrypt", "RetireGrant"}) ||
+				e.Constraints.EncryptionContextSubset["t"] != "1" || e.Constraints.EncryptionContextEquals != nil || *e.Constraints.SourceArn != "arn:aws:s3:::b" {
+				t.Errorf("%+v", e)
+			}
+		}
+		_, err = c.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: id, GrantTokens: []string{"bad"}})
+		if _, ok := errors.AsType[*types.InvalidGrantTokenException](err); !ok {
+			t.Errorf("%v", err)
+		}
+		_, err = c.RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: id, GrantId: aws.String("bad")})
+		if _, ok := errors.AsType[*types.InvalidGrantIdException](err); !ok {
+			t.Errorf("%v", err)
+		}
+		_, err = c.RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: id, GrantId: made.GrantId, DryRun: aws.Bool(true)})
+		if _, ok := errors.AsType[*types.DryRunOperationException](err); !ok {
+			t.Errorf("%v", err)
+		}
+		if _, err := c.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: id, GrantTokens: []string{*made.GrantToken}}); err != nil {
+			t.Error(err)
+		}
+		if _, err := c.RetireGrant(ctx, &kms.RetireGrantInput{GrantToken: made.GrantToken}); err != nil {
+			t.Error(err)
+		}
+		_, err = c.RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: id, GrantId: made.GrantId})
+		if _, ok := errors.AsType[*types.NotFoundException](err); !ok {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// Grants, policies, sessions and explanations, everybody at once. A worker is
+// allowed between its own grant and its own revocation, and never otherwise.
+func TestGrantsConcurrently(t *testing.T) {
+	g := newGranter(t)
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			who := fmt.Sprintf("arn:aws:iam::444455556666:role/w%d", w)
+			c, ctx := g.fake.Client(who).With(Session{Tags: map[string]string{"w": who}}), context.Background()
+			use := func() error {
+				_, err := c.Encrypt(ctx, &kms.EncryptInput{KeyId: aws.String(g.key.ARN()), Plaintext: []byte("x"), EncryptionContext: map[string]string{"w": who}})
+				return err
+			}
+			for range 20 {
+				id, _, err := g.try(customer, kms.CreateGrantInput{GranteePrincipal: &who, Operations: ops{"Encrypt"},
+					Constraints: &types.GrantConstraints{EncryptionContextEquals: map[string]string{"w": who}}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := use(); err != nil {
+					t.Errorf("granted: %v\n%s", err, g.fake.Why(err))
+				}
+				if _, err := g.fake.Client(customer).RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: aws.String(g.key.ID()), GrantId: &id}); err != nil {
+					t.Error(err)
+				}
+				err = use()
+				if why := g.fake.Why(err); code(err) != denied || why == nil || why.Decisions[0].Rule != ruleKeyNoneAcross {
+					t.Errorf("revoked: %v\n%s", err, why)
+				}
+				g.key.DenyTo(who)
+				g.key.AllowTo(who)
+				g.list(customer, kms.ListGrantsInput{})
+			}
+		})
+	}
+	wg.Wait()
 }
