@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +187,21 @@ func TestControlsOverHTTP(t *testing.T) {
 	for _, route := range controlRoutes {
 		if !strings.Contains(list, route.method+" "+controlsPath+strings.TrimSuffix(route.path, "{$}")) {
 			t.Errorf("%s %s is not listed", route.method, route.path)
+		}
+	}
+}
+
+// The guide has every control.
+func TestControlsAreDocumented(t *testing.T) {
+	b, err := os.ReadFile("../docs/kmsfake.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, route := range controlRoutes {
+		path := controlsPath + strings.TrimSuffix(route.path, "{$}")
+		line := regexp.MustCompile("(?m)^\\|.*\\b" + route.method + "\\b.*" + regexp.QuoteMeta(path) + "`.*\\|$")
+		if !line.Match(b) {
+			t.Errorf("docs/kmsfake.md does not have %s %s", route.method, path)
 		}
 	}
 }
