@@ -382,7 +382,7 @@ func TestRotationOfImportedMaterial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, rotate(), "No available key material pending rotation for the key: "+im.key)
+	wantText(t, rotate(), "No available key material pending rotation for the key: "+im.key+".")
 	if err := im.do(next, asNew); err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func (r *request) deriveSharedSecret(in *kms.DeriveSharedSecretInput) (*kms.Deri
 	}
 	secret, ok := agree(k.signer().(*ecdsa.PrivateKey), in.PublicKey)
 	if !ok {
-		return nil, validation("The public key is not a valid DER-encoded key of key spec %s.", k.Spec)
+		return nil, &apiError{code: "ValidationException", silent: true} // no text, as recorded from the service
 	}
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err

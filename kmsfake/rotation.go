@@ -125,7 +125,7 @@ func (r *request) rotateKeyOnDemand(in *kms.RotateKeyOnDemandInput) (*kms.Rotate
 	if k.imported() {
 		next := k.pendingMaterial()
 		if next == nil || !r.st.everywhere(k, next.ID) {
-			return nil, fail(invalidState, "No available key material pending rotation for the key: %s", k.ARN())
+			return nil, fail(invalidState, "No available key material pending rotation for the key: %s.", k.ARN())
 		}
 		next.Pending, next.Created, next.Rotated = false, r.now, types.RotationTypeOnDemand
 	} else {

@@ -215,43 +215,6 @@ func TestOnlyModelledExceptions(t *testing.T) {
 	}
 }
 
-// The texts of the refusals that were recorded from the real service and that
-// this package can give, character by character.
-func TestTextsOfTheRealService(t *testing.T) {
-	given := map[string]bool{
-		"DisabledException": true, "DryRunOperationException": true, "IncorrectKeyException": true, "InvalidCiphertextException": true,
-	}
-	f := newFixture(t, nil)
-	other := f.fake.Account(customer).CreateKey("")
-	ours := map[string]string{}
-	note := func(err error) {
-		text := err.Error()
-		_, text, _ = strings.Cut(text, code(err)+": ")
-		ours[code(err)] = strings.ReplaceAll(text, f.key.ARN(), "<key-arn>")
-	}
-	note(second(f.decrypt(f.blob[1:], nil)))
-	note(second(f.decrypt(f.blob, nil, other.ARN())))
-	status, out, _ := post(t, f.fake.Handler(), targetPrefix+"Encrypt", asCustomer, `{"KeyId":"`+f.key.ID()+`","Plaintext":"eA==","DryRun":true}`)
-	if status != 400 {
-		t.Error(status, out)
-	}
-	ours["DryRunOperationException"], _ = out["message"].(string)
-	f.key.Disable()
-	note(second(f.decrypt(f.blob, nil)))
-	compared := 0
-	for _, row := range rows(t, "aws_recorded_errors.tsv") {
-		if !given[row[0]] {
-			continue
-		}
-		if compared++; ours[row[0]] != row[3] {
-			t.Errorf("%s says %q, the real service %q", row[0], ours[row[0]], row[3])
-		}
-	}
-	if len(ours) != len(given) || compared != 0 && compared < len(given) {
-		t.Errorf("%d of ours, %d compared", len(ours), compared)
-	}
-}
-
 // Every principal ARN that there is, and what is none.
 func TestPrincipals(t *testing.T) {
 	for _, tc := range []struct{ in, caller, policyARN string }{
