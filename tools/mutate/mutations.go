@@ -131,6 +131,8 @@ var mutations = []mutation{
 		old: "\tif !c.paid {\n", new: "\tif false {\n"},
 	{name: "budget-no-slots", file: "budget.go", tests: ".",
 		old: "p.slots = make(chan struct{}, l.atOnce)", new: "p.slots = make(chan struct{}, 1000*l.atOnce)"},
+	{name: "budget-shared-by-tenants", file: "budget.go", tests: "TestIsolation$", dir: "internal/budget",
+		old: "p.slots = make(chan struct{}, l.atOnce)", new: "p.slots = oneForAll(l)\n}\n\nvar theOnlySlots = make(chan struct{}, 50)\n\nfunc oneForAll(poolLimit) chan struct{} {\n\treturn theOnlySlots"},
 	{name: "budget-slot-waits-for-ever", file: "budget.go", tests: ".",
 		old: "\tselect {\n\tcase p.slots <- struct{}{}:\n\t\treturn nil\n\tcase <-ctx.Done():", new: "\tp.slots <- struct{}{}\n\tselect {\n\tdefault:\n\t\treturn nil\n\tcase <-ctx.Done():"},
 	{name: "budget-burst-without-end", file: "internal/budget/budget.go", tests: ".",
