@@ -70,7 +70,7 @@ func policyName(name *string) error {
 func (r *request) putKeyPolicy(in *kms.PutKeyPolicyInput) (*kms.PutKeyPolicyOutput, error) {
 	extra := map[string][]string{"kms:bypasspolicylockoutsafetycheck": {strconv.FormatBool(in.BypassPolicyLockoutSafetyCheck)}}
 	k, err := r.aboutKeyWith(in.KeyId, extra, func(c *checks) {
-		c.str("policyName", in.PolicyName, 1, 128)
+		c.policyName(in.PolicyName)
 		c.need("policy", in.Policy, 1, 131072)
 		c.policy(in.Policy)
 	})
@@ -89,7 +89,7 @@ func (r *request) putKeyPolicy(in *kms.PutKeyPolicyInput) (*kms.PutKeyPolicyOutp
 }
 
 func (r *request) getKeyPolicy(in *kms.GetKeyPolicyInput) (*kms.GetKeyPolicyOutput, error) {
-	k, err := r.aboutKey(in.KeyId, func(c *checks) { c.str("policyName", in.PolicyName, 1, 128) })
+	k, err := r.aboutKey(in.KeyId, func(c *checks) { c.policyName(in.PolicyName) })
 	if err := firstOf(err, policyName(in.PolicyName)); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package kmsfake
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -112,9 +113,25 @@ func required[E interface {
 	enum(c, at, v, v.Values())
 }
 
+var (
+	markerChars     = regexp.MustCompile(`^[\x{0020}-\x{00FF}]*$`)
+	policyNameChars = regexp.MustCompile(`^\w*$`)
+)
+
+// policyName checks the form of a policy's name; there is but one name.
+func (c *checks) policyName(name *string) {
+	c.str("policyName", name, 1, 128)
+	if name != nil && !policyNameChars.MatchString(*name) {
+		c.add(quoted(*name), "policyName", `satisfy regular expression pattern: [\w]+`)
+	}
+}
+
 func (c *checks) page(limit *int32, marker *string) {
 	c.num("limit", limit, 1, 1000)
 	c.str("marker", marker, 1, 1024)
+	if marker != nil && !markerChars.MatchString(*marker) {
+		c.add(quoted(*marker), "marker", `satisfy regular expression pattern: [\u0020-\u00FF]*`)
+	}
 }
 
 func (c *checks) tokens(tokens []string) {
