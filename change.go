@@ -74,6 +74,12 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 			pending = nil
 		}
 		old, err := t.readState(ctx)
+		rolledBack := stop && err == errRolledBack
+		if rolledBack {
+			// What this process has seen is lost, and it serves nothing any more. But others
+			// may be started on this Store, and they must find the stop in it.
+			old, err = t.storedState(ctx)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -120,7 +126,9 @@ func (t *tenantCache) change(ctx context.Context, stop bool, f func(ctx context.
 		if err != nil && !t.took(ctx, ch.events[0].ID) {
 			return nil, storeError(err)
 		}
-		t.see(s)
+		if t.see(s); rolledBack { // which is older than what was seen: it is not believed, but it stops
+			t.k.wipe(t.dropAll())
+		}
 		if t.k.fleet.raise(number); number == 0 && !ch.quiet {
 			t.k.publish(t.tenant, kindState)
 		}

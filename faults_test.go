@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/byok-go/byok"
 	"github.com/byok-go/byok/byoktest"
@@ -355,4 +357,62 @@ func TestG6_RestartCannotTell(t *testing.T) {
 	cmk.Disable()
 	_, err = open(t, env.NewKeeper(), "acme", sealed, "")
 	want(t, "Open", err, byok.ErrKeyDenied)
+}
+
+// A stop stops also when the Store was rolled back, whoever has noticed: this
+// process refuses anyway, but those that are started on the restored Store must find
+// the command in it.
+func TestI17_G6_StopOnARolledBackStore(t *testing.T) {
+	for name, stop := range map[string]func(*byok.Tenant, context.Context, string) (byok.KeyStatus, error){
+		"Suspend": (*byok.Tenant).Suspend, "Revoke": (*byok.Tenant).Revoke} {
+		for _, follows := range []bool{false, true} { // whether the change log has told that the Store is an old one
+			synctest.Test(t, func(t *testing.T) {
+				store := &swapStore{Store: new(byok.MemStore)}
+				env := byoktest.New(t, &byoktest.Options{Store: store, Keeper: quietly(byok.Options{})})
+				acme, _ := env.Tenant("acme")
+				sealed := seal(t, env.Keeper, "acme", "x", "")
+				if follows {
+					ctx, cancel := context.WithCancel(t.Context())
+					defer cancel()
+					go func() { _ = env.Keeper.Run(ctx) }()
+					time.Sleep(3 * time.Second)
+				}
+				backup := copyStore(t, store.now(), "tenant:acme", "tenants", "cmk", "changes")
+				for range 3 {
+					_, err := acme.Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK})
+					want(t, "Rotate", err, nil)
+				}
+				store.mu.Lock()
+				store.Store = backup
+				store.mu.Unlock()
+				if follows {
+					time.Sleep(3 * time.Second)
+				}
+				_, err := acme.Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK})
+				want(t, "Rotate, which is no stop", err, byok.ErrStore)
+				st, err := stop(acme, t.Context(), "stop")
+				if want(t, name, err, nil); st.Status == byok.StatusActive {
+					t.Errorf("%s: %+v", name, st)
+				}
+				if n := env.Keeper.Stats().Leases; n != 0 {
+					t.Errorf("%s: %d leases", name, n)
+				}
+				_, err = open(t, env.Keeper, "acme", sealed, "")
+				want(t, "Open here", err, byok.ErrStore)
+				_, err = open(t, env.NewKeeper(), "acme", sealed, "")
+				want(t, "Open in a process that was started then", err, byok.ErrKeyRevoked)
+				page, err := env.Audit.Events(t.Context(), "acme", byok.AuditQuery{Limit: 10})
+				want(t, "Events", err, nil)
+				recorded := 0
+				for _, e := range page.Events {
+					if e.Reason == "stop" && e.Outcome == byok.OutcomeSuccess {
+						recorded++
+					}
+				}
+				if recorded != 1 {
+					t.Errorf("%s: %d events of the stop", name, recorded)
+				}
+			})
+		}
+	}
 }

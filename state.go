@@ -239,17 +239,13 @@ func (t *tenantCache) readState(ctx context.Context) (*state, error) {
 			floor = t.state.revision
 		}
 		t.mu.RUnlock()
-		s := &state{V: layoutVersion}
-		rev, err := t.k.getJSON(ctx, refState(t.tenant), s)
-		if err != nil && err != ErrNotFound {
+		s, err := t.storedState(ctx)
+		if err != nil {
 			return nil, err
-		}
-		if s.Key != (KeyID{}) && !(format.ValidProvider(s.Key.Provider) && format.ValidKey(s.Key.ID)) {
-			return nil, errDamaged
 		}
 		// What had been seen before the Store was asked must be in its answer: else
 		// somebody put an old copy back, and what it says may have been revoked since (I17).
-		if s.revision = rev; rev < floor {
+		if s.revision < floor {
 			return nil, errRolledBack
 		}
 		if t.see(s) {
@@ -258,6 +254,20 @@ func (t *tenantCache) readState(ctx context.Context) (*state, error) {
 		// Overtaken by a newer one while it was under way.
 	}
 	return nil, fmt.Errorf("%w: the tenant is being changed all the time", ErrStore)
+}
+
+// storedState reads a tenant's state and tells nobody.
+func (t *tenantCache) storedState(ctx context.Context) (*state, error) {
+	s := &state{V: layoutVersion}
+	rev, err := t.k.getJSON(ctx, refState(t.tenant), s)
+	if err != nil && err != ErrNotFound {
+		return nil, err
+	}
+	if s.Key != (KeyID{}) && !(format.ValidProvider(s.Key.Provider) && format.ValidKey(s.Key.ID)) {
+		return nil, errDamaged
+	}
+	s.revision = rev
+	return s, nil
 }
 
 // readDataKey reads and checks a wrapped data key of the Store. ErrNotFound is

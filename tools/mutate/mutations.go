@@ -559,4 +559,8 @@ var mutations = []mutation{
 		old: "syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})", new: "syscall.Getrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})"},
 	{name: "harden-stays-dumpable", file: "harden/harden_linux.go", tests: ".",
 		old: "syscall.PR_SET_DUMPABLE, 0, 0); errno", new: "syscall.PR_GET_DUMPABLE, 0, 0); errno"},
+	{name: "change-no-stop-after-a-rollback", file: "change.go", tests: "TestI17_", // stop always stops
+		old: "rolledBack := stop && err == errRolledBack", new: "rolledBack := false"},
+	{name: "change-stop-after-a-rollback-keeps-leases", file: "change.go", tests: "TestI17_",
+		old: "rolledBack { // which", new: "false { // which"},
 }
