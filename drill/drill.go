@@ -227,7 +227,7 @@ func (d *drill) run(ctx context.Context) (err error) {
 	if err := d.byPerson(ctx, d.cfg.Restore, &d.Restore, func(t tally) time.Time { return later(t.again[0], t.again[1]) }); err != nil {
 		return fmt.Errorf("drill: restore: %w", err)
 	}
-	d.say("waiting until all workers seal and open again, at most %v", backoffLast+patience)
+	d.say("access was given back: waiting until all workers seal and open again, at most %v", backoffLast+patience)
 	err = d.until(ctx, backoffLast+patience, func() bool {
 		return d.all(func(t tally) bool { return !t.again[0].IsZero() && !t.again[1].IsZero() })
 	})

@@ -114,7 +114,7 @@ func drillRevoke(ctx context.Context, args []string, in io.Reader, out, errs io.
 	}
 	if f.byHand {
 		byHand(&c, st.Key, in, errs)
-	} else if err := f.asCustomer(&c, st.Key); err != nil {
+	} else if err := f.asCustomer(&c, st.Key, errs); err != nil {
 		return 0, err
 	}
 	r, err := drill.Revoke(ctx, c)
@@ -153,13 +153,15 @@ func writeJSON(file string, r *drill.Report) error {
 }
 
 // asCustomer disables and enables the key as its owner does, over the wire.
-func (f *drillFlags) asCustomer(c *drill.Config, key byok.KeyID) error {
+func (f *drillFlags) asCustomer(c *drill.Config, key byok.KeyID, errs io.Writer) error {
 	a, err := arn.Parse(key.ID)
 	if err != nil {
 		return fmt.Errorf("the tenant's key is none of AWS KMS: %w", err)
 	}
 	client := kms.NewFromConfig(aws.Config{Region: a.Region, BaseEndpoint: &f.Endpoint, Credentials: anySecret(f.customer)})
 	c.Deny = func(ctx context.Context) error {
+		fmt.Fprintf(errs, "byok drill: disabling the key. Should this command be killed before it says that access was given back:\n"+
+			"    aws --endpoint-url %s kms enable-key --key-id %s\n", f.Endpoint, key.ID)
 		_, err := client.DisableKey(ctx, &kms.DisableKeyInput{KeyId: &key.ID})
 		return err
 	}

@@ -114,6 +114,9 @@ func TestDrillOfProcesses(t *testing.T) {
 	if !strings.HasPrefix(out.String(), "# Revocation drill: PASS\n") {
 		t.Errorf("the page:\n%s", &out)
 	}
+	if !strings.Contains(errs.String(), "kms enable-key --key-id "+p.cmk.ARN()) {
+		t.Errorf("it does not say how to undo it:\n%s", &errs)
+	}
 	p.enabled()
 	// The key was denied by its owner, over the wire, and used by the platform's role only.
 	did := map[string]string{}
@@ -222,7 +225,7 @@ func TestDrillFails(t *testing.T) {
 	longer := &platform{Store: p.store, Service: "test", Tenant: "acme", MaxAge: 8 * time.Second, Endpoint: p.url, AccessKey: demoAccessKey}
 	f := &drillFlags{platform: *longer, customer: account}
 	c := drill.Config{Status: p.acme.Status, MaxAge: time.Second, Worker: process(self, longer, &errs), Workers: 1}
-	if err := f.asCustomer(&c, awskms.Key(p.cmk.ARN())); err != nil {
+	if err := f.asCustomer(&c, awskms.Key(p.cmk.ARN()), &errs); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
