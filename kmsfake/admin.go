@@ -41,7 +41,7 @@ func (r *request) aboutKeyWith(id *string, extra map[string][]string, more ...fu
 
 func (r *request) describeKey(in *kms.DescribeKeyInput) (*kms.DescribeKeyOutput, error) {
 	k, err := r.aboutKey(in.KeyId, func(c *checks) { c.tokens(in.GrantTokens) })
-	if err := firstOf(err, grantTokens(in.GrantTokens)); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return &kms.DescribeKeyOutput{KeyMetadata: r.metadata(k)}, nil

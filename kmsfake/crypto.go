@@ -73,7 +73,7 @@ func (r *request) encrypt(in *kms.EncryptInput) (*kms.EncryptOutput, error) {
 	c.blob("plaintext", in.Plaintext, maxPlaintext, true)
 	c.tokens(in.GrantTokens)
 	enum(&c, "encryptionAlgorithm", in.EncryptionAlgorithm, symmetric.Values())
-	if err := firstOf(c.err(), contextSize(in.EncryptionContext), grantTokens(in.GrantTokens)); err != nil {
+	if err := firstOf(c.err(), contextSize(in.EncryptionContext)); err != nil {
 		return nil, err
 	}
 	k, err := r.authorized(aim{
@@ -104,7 +104,7 @@ func (r *request) decrypt(in *kms.DecryptInput) (*kms.DecryptOutput, error) {
 	c.str("keyId", in.KeyId, 1, 2048)
 	c.tokens(in.GrantTokens)
 	enum(&c, "encryptionAlgorithm", in.EncryptionAlgorithm, symmetric.Values())
-	err := firstOf(c.err(), contextSize(in.EncryptionContext), grantTokens(in.GrantTokens), noEnclave(in.Recipient))
+	err := firstOf(c.err(), contextSize(in.EncryptionContext), noEnclave(in.Recipient))
 	if err != nil {
 		return nil, err
 	}
@@ -147,8 +147,7 @@ func (r *request) reEncrypt(in *kms.ReEncryptInput) (*kms.ReEncryptOutput, error
 	c.tokens(in.GrantTokens)
 	enum(&c, "sourceEncryptionAlgorithm", in.SourceEncryptionAlgorithm, symmetric.Values())
 	enum(&c, "destinationEncryptionAlgorithm", in.DestinationEncryptionAlgorithm, symmetric.Values())
-	err := firstOf(c.err(), contextSize(in.SourceEncryptionContext), contextSize(in.DestinationEncryptionContext),
-		grantTokens(in.GrantTokens))
+	err := firstOf(c.err(), contextSize(in.SourceEncryptionContext), contextSize(in.DestinationEncryptionContext))
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +250,7 @@ func (r *request) dataKey(action string, in *kms.GenerateDataKeyInput) (*keyStat
 	c.num("numberOfBytes", in.NumberOfBytes, 1, 1024)
 	c.tokens(in.GrantTokens)
 	enum(&c, "keySpec", in.KeySpec, in.KeySpec.Values())
-	if err := firstOf(c.err(), contextSize(in.EncryptionContext), grantTokens(in.GrantTokens)); err != nil {
+	if err := firstOf(c.err(), contextSize(in.EncryptionContext)); err != nil {
 		return nil, nil, err
 	}
 	if (in.KeySpec == "") == (in.NumberOfBytes == nil) {

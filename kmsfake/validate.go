@@ -143,19 +143,6 @@ func (c *checks) tokens(tokens []string) {
 	}
 }
 
-// grantTokens refuses what cannot be a token; whether it is one, see presented.
-func grantTokens(tokens []string) error {
-	for _, t := range tokens {
-		for i := range len(t) {
-			c := t[i]
-			if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("+/=_-", c) >= 0) {
-				return fail("InvalidGrantTokenException", "Grant token is invalid.")
-			}
-		}
-	}
-	return nil
-}
-
 // maxContext is the size limit of an encryption context, keys and values.
 const maxContext = 8192
 
