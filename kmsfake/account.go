@@ -237,7 +237,15 @@ func (k *Key) ScheduleDeletion(days int) {
 // is lost, and callers of other accounts are denied as by a policy.
 func (k *Key) Delete() {
 	k.f.helper()
-	k.edit("Delete", func(ks *keyState) { k.f.st.remove(ks) })
+	replicas := false
+	k.edit("Delete", func(ks *keyState) {
+		if replicas = ks.isPrimary() && len(ks.Regions) > 1; !replicas {
+			k.f.st.remove(ks, k.f.now())
+		}
+	})
+	if replicas {
+		k.f.misuse("Delete: %s has replicas; a primary is deleted after them", k.ARN())
+	}
 }
 
 // Rotate gives the key new material. Older ciphertexts still open.

@@ -3,11 +3,13 @@ package kmsfake
 import (
 	"bytes"
 	"context"
+	"maps"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"pgregory.net/rapid"
 )
 
 // fixture is a key, its account's client, and a blob.
@@ -243,4 +245,19 @@ func TestStrangersLearnNothing(t *testing.T) {
 	if cut(e1) != cut(e2) || cut(e2) != cut(e3) {
 		t.Errorf("by blob:\n%v\n%v\n%v", e1, e2, e3)
 	}
+}
+
+// No two contexts are the same bytes to the cipher, however they are cut.
+func TestContextsAreInjective(t *testing.T) {
+	text := rapid.StringMatching(`[ab\x00\x01]{0,3}`)
+	contexts := rapid.MapOfN(text, text, 0, 3)
+	header := rapid.SliceOfN(rapid.Byte(), 0, 3)
+	rapid.Check(t, func(t *rapid.T) {
+		h1, h2 := header.Draw(t, "h1"), header.Draw(t, "h2")
+		a, b := contexts.Draw(t, "a"), contexts.Draw(t, "b")
+		same := bytes.Equal(h1, h2) && maps.Equal(a, b)
+		if bytes.Equal(additional(h1, a), additional(h2, b)) != same {
+			t.Fatalf("%x %q and %x %q", h1, a, h2, b)
+		}
+	})
 }

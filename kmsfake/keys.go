@@ -225,5 +225,13 @@ func (k *keyState) wholeState(s types.KeyState) types.KeyState {
 func (k *keyState) sound() bool {
 	k.complete()
 	_, known := stateColumns[k.State]
-	return known && k.kind() != nil && (k.imported() || k.whole())
+	if !known || k.kind() == nil || !k.imported() && !k.whole() {
+		return false
+	}
+	for i := range k.Materials {
+		if m := &k.Materials[i]; m.Key != nil && !k.fits(m.Key) {
+			return false
+		}
+	}
+	return true
 }

@@ -56,7 +56,7 @@ func (st *state) advanceOne(k *keyState, now time.Time) (changed bool) {
 		}
 	}()
 	if k.State == types.KeyStatePendingDeletion && !now.Before(k.DeletionDate) {
-		st.remove(k)
+		st.remove(k, k.DeletionDate)
 		return true
 	}
 	if !k.Settles.IsZero() && !now.Before(k.Settles) {
@@ -117,8 +117,8 @@ func (k *keyState) afterLoss() {
 }
 
 // remove deletes a key as AWS does at the end of the window: the material is
-// gone, and so are the aliases.
-func (st *state) remove(k *keyState) {
+// gone, and so are the aliases. at is when that happened, though nobody looked.
+func (st *state) remove(k *keyState, at time.Time) {
 	for i := range k.Materials {
 		clear(k.Materials[i].Key)
 	}
@@ -128,5 +128,5 @@ func (st *state) remove(k *keyState) {
 			delete(st.Aliases, arn)
 		}
 	}
-	st.leave(k)
+	st.leave(k, at)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
@@ -389,8 +390,26 @@ func TestMisuse(t *testing.T) {
 		"gone":           func(f *KMS) { k := f.Account(customer).CreateKey(""); k.Delete(); k.Disable() },
 		"fault":          func(f *KMS) { f.Inject(Fault{}) },
 		"fault count":    func(f *KMS) { f.Fail("Decrypt", "ThrottlingException", 0) },
-		"access key":     func(f *KMS) { f.RegisterAccessKey("a/b", role) },
-		"secret":         func(f *KMS) { f.RegisterAccessKey("AKIA", role, "short") },
+		"state":          func(f *KMS) { f.Account(customer).CreateKey("").SetState("Asleep") },
+		"state by date":  func(f *KMS) { f.Account(customer).CreateKey("").SetState(types.KeyStatePendingDeletion) },
+		"lost material":  func(f *KMS) { f.Account(customer).CreateKey("").SetState(types.KeyStatePendingImport) },
+		"import into it": func(f *KMS) { f.Account(customer).CreateKey("").ImportMaterial(make([]byte, 32), time.Time{}) },
+		"other material": func(f *KMS) {
+			k := f.Account(customer).Key(externalKey(t, f, kms.CreateKeyInput{}).key)
+			k.ImportMaterial(make([]byte, 32), time.Time{})
+			k.ImportMaterial(randomMaterial(32), time.Time{})
+		},
+		"short material": func(f *KMS) {
+			f.Account(customer).Key(externalKey(t, f, kms.CreateKeyInput{}).key).ImportMaterial(make([]byte, 31), time.Time{})
+		},
+		"primary first": func(f *KMS) {
+			out, _ := f.Client(customer).CreateKey(context.Background(), &kms.CreateKeyInput{MultiRegion: aws.Bool(true)})
+			id := out.KeyMetadata.KeyId
+			f.Client(customer).ReplicateKey(context.Background(), &kms.ReplicateKeyInput{KeyId: id, ReplicaRegion: aws.String("eu-west-1")})
+			f.Account(customer).Key(*id).Delete()
+		},
+		"access key": func(f *KMS) { f.RegisterAccessKey("a/b", role) },
+		"secret":     func(f *KMS) { f.RegisterAccessKey("AKIA", role, "short") },
 	} {
 		caught := func(f *KMS) (v any) {
 			defer func() { v = recover() }()

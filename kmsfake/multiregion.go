@@ -71,12 +71,11 @@ func (st *state) share(primary *keyState) {
 
 // leave takes a deleted key out of its multi-Region key. With the last replica
 // the waiting period of a primary that is to be deleted begins.
-func (st *state) leave(gone *keyState) {
+func (st *state) leave(gone *keyState, at time.Time) {
 	for _, k := range st.related(gone) {
 		k.Regions = slices.DeleteFunc(slices.Clone(k.Regions), func(r string) bool { return r == gone.Region })
 		if k.State == types.KeyStatePendingReplicaDeletion && len(k.Regions) == 1 {
-			since := gone.DeletionDate
-			k.State, k.DeletionDate = types.KeyStatePendingDeletion, since.Add(time.Duration(k.Window)*day)
+			k.State, k.DeletionDate = types.KeyStatePendingDeletion, at.Add(time.Duration(k.Window)*day)
 			k.seen.state = k.State
 		}
 	}

@@ -322,6 +322,13 @@ func TestPrimaryOutlivesItsReplicas(t *testing.T) {
 		t.Error(err)
 	}
 	m.replicate("eu-west-1") // and the Region is free again
+	schedule(DefaultRegion, 7)
+	m.key("eu-west-1").Delete() // by hand: the last replica goes now, and the window begins now
+	if md := m.describe(DefaultRegion); md.KeyState != types.KeyStatePendingDeletion || !md.DeletionDate.Equal(m.clock.now.Add(7*day)) {
+		t.Errorf("%+v", md)
+	}
+	m.key(DefaultRegion).Enable()
+	m.replicate("eu-west-1")
 	schedule("eu-west-1", 7)
 	schedule(DefaultRegion, 7)
 	m.clock.pass(14 * day)

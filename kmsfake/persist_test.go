@@ -170,6 +170,7 @@ func TestDamagedFileIsAnError(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "kms.json")
 	first := New(&Options{TB: t, File: file})
 	first.Account(customer).CreateKey("")
+	newKeyOf(t, first, types.KeySpecHmac384, usageMac)
 	first.killed()
 	whole, err := os.ReadFile(file)
 	if err != nil {
@@ -177,12 +178,16 @@ func TestDamagedFileIsAnError(t *testing.T) {
 	}
 	for name, data := range map[string][]byte{
 		"empty": nil, "torn": whole[:len(whole)-10], "other JSON": []byte(`{"a":1}`), "null": []byte("null"),
-		"later version": bytes.Replace(whole, []byte(`"KMSFake":1`), []byte(`"KMSFake":2`), 1),
-		"no materials":  bytes.Replace(whole, []byte(`"Materials":[`), []byte(`"Materials":[],"X":[`), 1),
-		"no secret":     bytes.Replace(whole, []byte(`"Secret":"`), []byte(`"Secret":"AAAA","X":"`), 1),
-		"bad policy":    bytes.Replace(whole, []byte(`Statement`), []byte(`Stutement`), 1),
-		"no state":      []byte(`{"KMSFake":1,"State":null}`),
-		"renamed key":   bytes.Replace(whole, []byte(`:key/`), []byte(`:key/0`), 1),
+		"later version":  bytes.Replace(whole, []byte(`"KMSFake":1`), []byte(`"KMSFake":2`), 1),
+		"unknown spec":   bytes.Replace(whole, []byte(`"HMAC_384"`), []byte(`"ROT_13"`), 1),
+		"other spec":     bytes.Replace(whole, []byte(`"HMAC_384"`), []byte(`"HMAC_512"`), 1),
+		"no private key": bytes.Replace(whole, []byte(`"HMAC_384"`), []byte(`"RSA_2048"`), 1),
+		"unknown state":  bytes.Replace(whole, []byte(`"State":"Enabled"`), []byte(`"State":"Asleep"`), 1),
+		"no materials":   bytes.Replace(whole, []byte(`"Materials":[`), []byte(`"Materials":[],"X":[`), 1),
+		"no secret":      bytes.Replace(whole, []byte(`"Secret":"`), []byte(`"Secret":"AAAA","X":"`), 1),
+		"bad policy":     bytes.Replace(whole, []byte(`Statement`), []byte(`Stutement`), 1),
+		"no state":       []byte(`{"KMSFake":1,"State":null}`),
+		"renamed key":    bytes.Replace(whole, []byte(`:key/`), []byte(`:key/0`), 1),
 	} {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)

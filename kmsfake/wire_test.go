@@ -485,6 +485,14 @@ func FuzzWire(f *testing.F) {
 	key := fake.Account(customer).CreateKey("")
 	for name := range operations {
 		f.Add("TrentService."+name, asCustomer, `{"KeyId":"`+key.ARN()+`"}`)
+		if name == "GetParametersForImport" { // makes an RSA key each time
+			continue
+		}
+		body, err := json.Marshal(wholeInput(key, name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add("TrentService."+name, asCustomer, string(body))
 	}
 	f.Add("TrentService.Encrypt", asCustomer, `{"KeyId":"alias/x","Plaintext":"AAAA","EncryptionContext":{"a":"b"},"GrantTokens":["x"]}`)
 	f.Add("TrentService.Decrypt", asCustomer, `{"CiphertextBlob":"S0YB"}`)
