@@ -64,7 +64,7 @@ func (t *tenantCache) alone(ctx context.Context, id entryID, find func(KeyID) ([
 	ec := t.context(id.purpose, id.dataKey)
 	r, err := call(c, blob, wrapped, ec)
 	first := c.last
-	if err == nil {
+	if err == nil && !c.access.overtaken(first) {
 		err = c.restore(ctx, r.wrapped, r.dek, ec)
 	}
 	g := grant{e: &entry{id: id, dek: r.dek, request: r.RequestID}, proof: r.RequestID, inside: true, wrapped: r.wrapped, calls: c.calls}

@@ -99,7 +99,7 @@ func (t *tenantCache) unwrap(ctx context.Context, e *entry, wrapped []byte, read
 	ec := t.context(e.id.purpose, e.id.dataKey)
 	r, err := c.unwrapBlob(ctx, blob, wrapped, ec)
 	proof := c.last
-	if err == nil {
+	if err == nil && !c.access.overtaken(proof) {
 		err = c.restore(ctx, wrapped, r.dek, ec)
 	}
 	e.dek, e.request = r.dek, r.RequestID
@@ -117,7 +117,7 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 	ec := t.context(purpose, id)
 	r, err := c.generate(ctx, ec)
 	proof := c.last
-	if err == nil {
+	if err == nil && !c.access.overtaken(proof) {
 		err = c.restore(ctx, r.wrapped, r.dek, ec)
 	}
 	e := t.newEntry(entryID{purpose: purpose, dataKey: id, key: s.Key}, 0)
@@ -261,6 +261,15 @@ func (c *caller) restore(ctx context.Context, wrapped []byte, dek *DEK, ec Encry
 		}
 	}
 	return nil
+}
+
+// overtaken reports whether a denial has come since a call was begun. Its success is
+// worth nothing then, and no reason to ask again: with many loads under way each would be
+// a question more, and a step more of the back-off.
+func (a *access) overtaken(c lease.Call) bool {
+	a.t.mu.RLock()
+	defer a.t.mu.RUnlock()
+	return a.lease.Overtaken(c)
 }
 
 func (a *access) missing() lease.Ops {

@@ -73,6 +73,67 @@ func TestE5_SuccessOvertakenByDenial(t *testing.T) {
 	})
 }
 
+// straggling delivers what KMS has said one after the other.
+type straggling struct {
+	byok.Keyring
+	n atomic.Int64
+}
+
+func (s *straggling) UnwrapDataKey(ctx context.Context, key byok.KeyID, wrapped []byte, ec byok.EncryptionContext) (*byok.DEK, byok.Receipt, error) {
+	d, r, err := s.Keyring.UnwrapDataKey(ctx, key, wrapped, ec)
+	if err == nil {
+		time.Sleep(time.Duration(s.n.Add(1)) * 20 * time.Millisecond)
+	}
+	return d, r, err
+}
+
+// The same with a crowd: the denial is one step of the back-off, and no question more,
+// however many answers of before come after it.
+func TestE5_CrowdOvertakenByDenial(t *testing.T) {
+	for name, opts := range map[string]*byok.Options{"leased": nil, "per operation": {PerOperation: true}} {
+		synctest.Test(t, func(t *testing.T) {
+			env := byoktest.New(t, nil)
+			_, cmk := env.Tenant("acme")
+			k, err := byok.New(byoktest.Service, &straggling{Keyring: env.Keys}, env.Store, env.Audit, opts)
+			want(t, "New", err, nil)
+			defer k.Close()
+			alone, err := byok.New(byoktest.Service, env.Keys, env.Store, env.Audit, &byok.Options{PerOperation: true})
+			want(t, "New", err, nil)
+			defer alone.Close()
+			scope := func(i int) byok.Scope { return byok.Scope{Tenant: "acme", Purpose: fmt.Sprint("p", i)} }
+			var sealed [][]byte
+			for i := range 20 {
+				by := []*byok.Keeper{env.Keeper, alone}[i%2] // data keys of the Store, and of envelopes
+				s, err := by.Seal(t.Context(), scope(i), []byte("x"), nil)
+				want(t, "Seal", err, nil)
+				sealed = append(sealed, s)
+			}
+			var wg sync.WaitGroup
+			for i, s := range sealed {
+				wg.Go(func() {
+					if _, err := k.Open(t.Context(), scope(i), s, nil); !errors.Is(err, byok.ErrKeyDenied) {
+						t.Errorf("%s: Open of an answer that was overtaken: %v", name, err)
+					}
+				})
+			}
+			time.Sleep(time.Millisecond) // KMS has said yes to all of them
+			cmk.Disable()
+			env.Fake.ResetCalls()
+			_, err = k.Tenant("acme").Health(t.Context()) // sees it
+			want(t, "Health", err, nil)
+			denied := time.Now()
+			wg.Wait()
+			if n := len(env.Fake.Calls()); n != 1 {
+				t.Errorf("%s: %d questions after the denial", name, n)
+			}
+			cmk.Enable()
+			time.Sleep(time.Until(denied.Add(time.Second)))
+			_, err = k.Open(t.Context(), scope(0), sealed[0], nil)
+			want(t, name+": Open after the first step of the back-off", err, nil)
+		})
+	}
+}
+
 // No configuration is a lease without an end.
 func TestE8_NoEndlessLease(t *testing.T) {
 	env := byoktest.New(t, nil)

@@ -72,6 +72,9 @@ func (c Call) Proves() (Time, bool) { return c.at, c.op&(Generate|Unwrap) != 0 }
 // Denied reports whether the newest authoritative answer was a denial.
 func (k *Key) Denied() bool { return k.denied }
 
+// Overtaken reports whether a denial was answered since the call was begun.
+func (k *Key) Overtaken(c Call) bool { return c.gen != k.gen }
+
 // Missing returns what must succeed before a denied key is active again.
 func (k *Key) Missing() Ops { return k.need }
 
@@ -110,7 +113,7 @@ func (k *Key) Wait(now Time) time.Duration {
 // Succeed takes the success of a call. It reports whether it counts: one that
 // was begun before the newest denial says nothing about the time after it.
 func (k *Key) Succeed(c Call) bool {
-	if c.gen != k.gen {
+	if k.Overtaken(c) {
 		return false
 	}
 	k.answered()

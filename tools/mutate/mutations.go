@@ -11,7 +11,7 @@ var mutations = []mutation{
 	{name: "lease-store-read-not-counted", file: "internal/lease/lease.go", tests: ".",
 		old: "if read.Before(at) {", new: "if false {"},
 	{name: "lease-no-generation-on-success", file: "internal/lease/lease.go", tests: ".", // I1
-		old: "\tif c.gen != k.gen {\n\t\treturn false\n\t}\n", new: ""},
+		old: "\tif k.Overtaken(c) {\n\t\treturn false\n\t}\n", new: ""},
 	{name: "lease-no-generation-on-proof", file: "internal/lease/lease.go", tests: ".",
 		old: "if k.denied || c.gen != k.gen || c.op", new: "if k.denied || c.op"},
 	{name: "lease-no-generation-on-check", file: "internal/lease/lease.go", tests: ".", // old proofs come back with access
@@ -559,6 +559,8 @@ var mutations = []mutation{
 		old: "syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})", new: "syscall.Getrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})"},
 	{name: "harden-stays-dumpable", file: "harden/harden_linux.go", tests: ".",
 		old: "syscall.PR_SET_DUMPABLE, 0, 0); errno", new: "syscall.PR_GET_DUMPABLE, 0, 0); errno"},
+	{name: "load-overtaken-asks-again", file: "load.go", tests: "TestE5_", // a step of the back-off for each load under way
+		old: "return a.lease.Overtaken(c)", new: "return false"},
 	{name: "change-no-stop-after-a-rollback", file: "change.go", tests: "TestI17_", // stop always stops
 		old: "rolledBack := stop && err == errRolledBack", new: "rolledBack := false"},
 	{name: "change-stop-after-a-rollback-keeps-leases", file: "change.go", tests: "TestI17_",
