@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 		child = workForEver
 	case "count":
 		child = countTogether
+	case "follow":
+		child = followAndOpen
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
