@@ -37,9 +37,8 @@ type Config struct {
 	// however the drill ends, with a ctx of its own and 30 s; if Deny fails, too.
 	Deny, Restore func(context.Context) error
 
-	// ByHand says that Deny and Restore ask a person, and that the KMS takes its time
-	// until all of it knows. Their ctx ends when the workers have seen that it
-	// is done; that is no error. Restore is then not called when the drill is
+	// ByHand says that Deny and Restore ask a person. Their ctx ends when the workers
+	// have seen that it is done; they return then, and that is no error. Restore is then not called when the drill is
 	// broken off: the error is ErrBlocked, and says so.
 	ByHand bool
 
@@ -55,6 +54,7 @@ const (
 	wellWithin  = 30 * time.Second // else the drill cannot begin
 	tail        = 2 * time.Second  // of watching after the bound
 	patience    = 20 * time.Second // with a worker that has not been denied by then: a KMS call takes 15 s at most
+	spread      = 5 * time.Minute  // a change inside the KMS: "in some cases several minutes", says its guide
 	handled     = 15 * time.Minute // for what a person does, and for the KMS to know of it
 	undoWithin  = 30 * time.Second
 	stopWithin  = 30 * time.Second // of the workers
@@ -240,19 +240,19 @@ func (d *drill) run(ctx context.Context) (err error) {
 // watch waits until the bound is past, in any case for tail, and every worker has
 // been denied. A worker that is not in time is a finding.
 func (d *drill) watch(ctx context.Context) error {
-	late, limit := patience, d.cfg.MaxAge+tail+patience
+	limit := spread
 	if d.cfg.ByHand {
 		limit = handled
 	}
-	err := d.until(ctx, limit, func() bool {
+	err := d.until(ctx, limit+d.cfg.MaxAge, func() bool {
 		from := d.Stop
 		for _, t := range d.seen {
-			if d.cfg.ByHand && t.permitted.After(from) {
+			if t.permitted.After(from) {
 				from = t.permitted
 			}
 		}
 		over := d.clock.now().Sub(from) - d.cfg.MaxAge - tail
-		return over >= late || over >= 0 && d.all(func(t tally) bool { return t.denied })
+		return over >= patience || over >= 0 && d.all(func(t tally) bool { return t.denied })
 	})
 	if errors.Is(err, errLate) {
 		err = nil

@@ -327,11 +327,29 @@ func TestDrillWithoutADenialFails(t *testing.T) {
 	bubble(t, func(t *testing.T, p *place) {
 		p.config.Deny = func(context.Context) error { return nil }
 		r, err := p.run()
-		if err != nil || r.Verdict != drill.Fail || r.AfterBound.Succeeded == 0 || r.FirstDenial != nil {
+		if err != nil || r.Verdict != drill.Fail || r.FirstDenial != nil || r.Propagation == 0 {
 			t.Fatalf("%v, %+v", err, r)
 		}
-		if !strings.Contains(strings.Join(r.Findings, "\n"), "the KMS still permitted a request") {
+		if !strings.Contains(strings.Join(r.Findings, "\n"), "worker 3 never saw a denial") {
 			t.Errorf("%q", r.Findings)
+		}
+	})
+}
+
+// A KMS that needs 7 s until all of it knows: that is shown, beside the bound.
+func TestDrillShowsPropagation(t *testing.T) {
+	const spreads = 7 * time.Second
+	bubble(t, func(t *testing.T, p *place) {
+		p.Fake.Propagation(spreads)
+		r, err := p.run()
+		if err != nil || r.Verdict != drill.Pass {
+			t.Fatalf("%v, %+v", err, r)
+		}
+		if d := time.Duration(r.Propagation); d <= spreads/2 || d >= spreads || r.Bound != r.Propagation+r.MaxAge || *r.KMSPermitted != r.Propagation {
+			t.Errorf("propagation %v, bound %v", r.Propagation, r.Bound)
+		}
+		if *r.LastSuccess >= r.Bound || r.AfterBound.Tried == 0 || !strings.Contains(r.Markdown(), "(propagation) | "+r.Propagation.String()) {
+			t.Errorf("last success %v, %+v\n%s", r.LastSuccess, r.AfterBound, r.Markdown())
 		}
 	})
 }

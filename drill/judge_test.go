@@ -22,7 +22,6 @@ func TestJudgeEdges(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		byHand bool
 		more   []Sample
 		change func(m *measured)
 		want   Verdict
@@ -38,13 +37,15 @@ func TestJudgeEdges(t *testing.T) {
 		{name: "success ended as access was asked for", more: []Sample{op("seal", 19.8, 20, Served)}, want: Pass},
 		{name: "wrong canary before the stop", more: []Sample{op("open", 8, 8.1, Wrong)}, want: Fail, find: "something else"},
 		{name: "wrong canary counts as a success", more: []Sample{op("open", 15, 15.1, Wrong)}, want: Fail, find: "begun after the bound"},
-		{name: "KMS permits after the stop", more: []Sample{op("kms", 10.3, 10.4, Served)}, want: Fail, find: "still permitted"},
-		{name: "KMS permits at the stop", more: []Sample{op("kms", 10.2, 10.3, Served)}, want: Pass},
-		{name: "by hand, KMS permits after the stop", byHand: true, more: []Sample{op("kms", 10.9, 11, Served), op("open", 13, 13, Served)}, want: Fail, find: "after its first denial"},
-		{name: "by hand, the bound moves with the KMS", byHand: true, more: []Sample{op("kms", 11.5, 11.6, Served), op("seal", 16.4, 16.45, Denied), op("seal", 16.6, 16.6, Denied)}, want: Pass},
-		{name: "by hand, a success after the bound that moved", byHand: true, more: []Sample{op("kms", 11.5, 11.6, Served), op("seal", 16.5, 16.6, Served)}, want: Fail, find: "begun after the bound"},
-		{name: "by hand, a KMS that permits again overrules a denial", byHand: true, more: []Sample{op("kms", 13, 13.1, Served), op("open", 13.2, 13.3, Served), op("open", 14, 14, Denied), op("seal", 18.5, 18.5, Denied)}, want: Pass},
-		{name: "by hand, but not one before it", byHand: true, more: []Sample{op("kms", 11, 11.1, Served), op("open", 13.2, 13.3, Served)}, want: Fail, find: "after its first denial"},
+		{name: "KMS permits after the stop", more: []Sample{op("kms", 11, 11.1, Served), op("open", 15.5, 15.6, Denied), op("seal", 16.1, 16.2, Denied)}, want: Pass},
+		{name: "KMS permits before the stop, and answers after it", more: []Sample{op("kms", 9.9, 12, Served), op("seal", 15, 15.1, Served)}, want: Fail, find: "begun after the bound"},
+		{name: "such an answer overrules no denial", more: []Sample{op("kms", 9.9, 12.1, Served), op("open", 12.5, 12.6, Served)}, want: Fail, find: "after its first denial"},
+		{name: "KMS permits as access is asked for", more: []Sample{op("kms", 19.5, 20, Served), op("seal", 15, 15.1, Served)}, want: Fail, find: "begun after the bound"},
+		{name: "KMS permits after the stop", more: []Sample{op("kms", 10.9, 11, Served), op("open", 13, 13, Served)}, want: Fail, find: "after its first denial"},
+		{name: "the bound moves with the KMS", more: []Sample{op("kms", 11.5, 11.6, Served), op("seal", 16.4, 16.45, Denied), op("seal", 16.6, 16.6, Denied)}, want: Pass},
+		{name: "a success after the bound that moved", more: []Sample{op("kms", 11.5, 11.6, Served), op("seal", 16.5, 16.6, Served)}, want: Fail, find: "begun after the bound"},
+		{name: "a KMS that permits again overrules a denial", more: []Sample{op("kms", 13, 13.1, Served), op("open", 13.2, 13.3, Served), op("open", 14, 14, Denied), op("seal", 18.5, 18.5, Denied)}, want: Pass},
+		{name: "a KMS that permitted before it does not", more: []Sample{op("kms", 11, 11.1, Served), op("open", 13.2, 13.3, Served)}, want: Fail, find: "after its first denial"},
 		{name: "nothing tried after the bound", change: func(m *measured) { m.samples[0] = append(m.samples[0][:4:4], m.samples[0][5:]...) }, want: Inconclusive, find: "tried nothing after the bound"},
 		{name: "recovery at its limit", change: func(m *measured) { shift(m.samples[0][8:], 0.8) }, want: Pass}, // 20.6 + 2, and a call of 0.1, and 1
 		{name: "recovery too late", change: func(m *measured) { shift(m.samples[0][8:], 0.81) }, want: Fail, find: "back-off plus one call"},
@@ -60,7 +61,7 @@ func TestJudgeEdges(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := &measured{
-				Report: Report{MaxAge: Millis(5 * time.Second), ByHand: c.byHand, Began: at(0), StopAsked: at(9.9), Stop: at(10),
+				Report: Report{MaxAge: Millis(5 * time.Second), Began: at(0), StopAsked: at(9.9), Stop: at(10),
 					RestoreAsked: at(20), Restore: at(21), Ended: at(60)},
 				samples: [][]Sample{append(append([]Sample{}, good...), c.more...)},
 				lags:    []time.Duration{0},

@@ -10,9 +10,9 @@ import (
 func (r *Report) Markdown() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
-	who, how := "by the drill itself", "it counts from the instant at which the KMS acknowledged the stop"
+	who, from := "by the drill itself", "acknowledged by the KMS"
 	if r.ByHand {
-		who, how = "by hand", "a KMS needs time until a change has reached all of it, and what it permits meanwhile is a lawful proof; so it counts from the last request that it permitted after the stop, if there was one"
+		who, from = "by hand", "that somebody spoke of, or a worker saw"
 	}
 	p("# Revocation drill: %s\n\n", strings.ToUpper(string(r.Verdict)))
 	p("Tenant `%s`, key `%s`. %d workers, each with a Keeper of its own on the platform's Store, sealed and opened canary records, %v apart.\n",
@@ -60,7 +60,8 @@ func (r *Report) Markdown() string {
 		}
 	}
 
-	p("\n**What is counted.** The bound is MaxAge, %v, which is %v after the stop: %s.\n", r.MaxAge, r.Bound, how)
+	p("\n**What is counted.** The stop is the one %s. Until all of a KMS knows of it, the KMS may go on permitting requests, and each is a lawful\n", from)
+	p("proof: so the bound is MaxAge, %v, after the last of them, here %v after the stop. In that time the KMS itself would have served anybody.\n", r.MaxAge, r.Bound)
 	p("An operation succeeded \"after\" something if it was begun after it and ended before access was asked for again. Whoever had been denied\n")
 	p("was refused at once from then on, without a question to KMS but one per back-off step. The limit of a recovery is what was left of that step,\n")
 	p("the KMS requests themselves, and %v for the machine.\n", allowance)
