@@ -8,6 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
+//lint:file-ignore SA1019 CustomerMasterKeySpec is deprecated, but still on the wire.
+
 // maxKeys is AWS's default quota of KMS keys in one account and Region.
 const maxKeys = 100_000
 

@@ -84,15 +84,15 @@ func (x *Fault) check() error {
 	case x.Effect == SlowAnswer && x.Latency.isZero():
 		return errors.New("a SlowAnswer needs a Latency")
 	case x.Bytes != 0 && x.Effect != WrongKeyLength, x.Bytes < 0, x.Bytes > maxPlaintext:
-		return fmt.Errorf("Bytes is %d: it is for WrongKeyLength, up to %d", x.Bytes, maxPlaintext)
+		return fmt.Errorf("a Fault's Bytes is %d: it is for WrongKeyLength, up to %d", x.Bytes, maxPlaintext)
 	case !(x.Probability >= 0 && x.Probability <= 1):
-		return fmt.Errorf("Probability is %v", x.Probability)
+		return fmt.Errorf("a Fault's Probability is %v", x.Probability)
 	case x.Skip < 0 || x.Every < 0:
-		return errors.New("Skip and Every are not negative")
+		return errors.New("a Fault's Skip and Every are not negative")
 	case x.Status != 0 && (x.Status < 400 || x.Status > 599):
-		return fmt.Errorf("Status is %d: it is that of an error", x.Status)
+		return fmt.Errorf("a Fault's Status is %d: it is that of an error", x.Status)
 	case (x.Status != 0 || x.Message != "") && x.Code == "":
-		return errors.New("Message and Status are for a Code")
+		return errors.New("a Fault's Message and Status are for a Code")
 	case x.Operation != "" && operations[x.Operation] == nil:
 		return fmt.Errorf("there is no operation %q", x.Operation)
 	case x.Account != "" && !isAccount(x.Account):

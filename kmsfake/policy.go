@@ -39,7 +39,7 @@ type principalRef struct {
 // maxPolicySize is KMS's limit on a key policy document.
 const maxPolicySize = 32 << 10
 
-var errPolicySize = errors.New("Policy document is too large: the limit is 32768 bytes.")
+var errPolicySize = badPolicy("Policy document is too large: the limit is 32768 bytes.")
 
 // parsePolicy reads a policy document strictly: an element that the evaluator
 // would not understand is an error, because ignoring half of a Deny would open

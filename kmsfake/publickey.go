@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
+//lint:file-ignore SA1019 CustomerMasterKeySpec is deprecated, but still on the wire.
+
 func (r *request) getPublicKey(in *kms.GetPublicKeyInput) (*kms.GetPublicKeyOutput, error) {
 	k, err := r.aboutKey(in.KeyId, func(c *checks) { c.tokens(in.GrantTokens) })
 	if err != nil {
