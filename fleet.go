@@ -8,19 +8,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/byok-go/byok/internal/lease"
 )
 
 // How the processes of a fleet are followed.
 const (
 	followEvery   = time.Second     // with 10 % jitter, so that a fleet does not ask in step
 	followTimeout = 5 * time.Second // of one look; the next one goes on where it stopped
-	hintBackoff   = time.Second     // doubled with each unfounded hint about a key ...
-	hintMax       = 30 * time.Second
-	hintForget    = 5 * time.Minute // ... and back to the first step after this long without any
-	hintPause     = time.Second     // between two writes of hints by a process
-	publishBatch  = 50              // changes in one write: a third of the log
 )
 
 // errBehind: this process has seen changes that the Store knows nothing of now.
@@ -200,132 +193,6 @@ func (t *tenantCache) dropLocked() []*entry {
 		fl.stale = true
 	}
 	return t.purge(func(*entry) bool { return true })
-}
-
-// hint takes another process's word that access to the key may have changed: the
-// next operation asks KMS. It reports false if the back-off does not permit that yet. A hint
-// is no denial: whoever has a wrong role must not be able to stop the others. If it is
-// news, a denial that comes of it need not be published again.
-func (t *tenantCache) hint(news bool) bool {
-	t.mu.Lock()
-	a := t.access
-	if a == nil || t.state.usable() != nil {
-		t.mu.Unlock()
-		return true
-	}
-	now := t.k.clock.Now()
-	if !a.hints.take(now) {
-		t.mu.Unlock()
-		return false
-	}
-	a.hinted = a.hinted || news
-	a.lease.Hint(now)
-	gone := t.dropLocked()
-	t.mu.Unlock()
-	t.k.wipe(gone)
-	return true
-}
-
-// tell passes a hint on to the other processes.
-func (t *tenantCache) tell() {
-	t.mu.Lock()
-	if t.access != nil {
-		t.access.hinted = true // what KMS says next is no news to them
-	}
-	t.mu.Unlock()
-	t.k.publish(t.tenant, kindHint)
-}
-
-// hintSteps spaces the hints about one key.
-type hintSteps struct {
-	n          int
-	last, next time.Duration // on the monotonic clock
-}
-
-func (h *hintSteps) take(now lease.Time) bool {
-	if now.Mono < h.next {
-		return false
-	}
-	if now.Mono-h.last > hintForget {
-		h.n = 0
-	}
-	h.last, h.next = now.Mono, now.Mono+min(hintBackoff<<min(h.n, 10), hintMax)
-	h.n++
-	return true
-}
-
-// publish tells the other processes of a change, soon, and does not wait for it.
-// It is best effort: MaxAge bounds the others anyway. What comes at once is written together,
-// and hints at most publishBatch a second, so that a process that is denied everything does
-// not push out of the log what others have to say.
-func (k *Keeper) publish(tenant, kind string) {
-	f := &k.fleet
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.pending[news{tenant, kind}] = struct{}{}
-	if kind == kindState {
-		select {
-		case f.wake <- struct{}{}:
-		default:
-		}
-	}
-	if f.busy || !k.enter() {
-		return
-	}
-	f.busy = true
-	go func() {
-		defer k.leave()
-		var hinted time.Time
-		for {
-			batch := k.unpublished(time.Since(hinted) >= hintPause)
-			if batch == nil {
-				return
-			}
-			if len(batch) > 0 {
-				if batch[len(batch)-1].Kind == kindHint {
-					hinted = time.Now()
-				}
-				k.publishNow(batch)
-				continue
-			}
-			timer := time.NewTimer(hintPause - time.Since(hinted))
-			select {
-			case <-timer.C:
-			case <-f.wake:
-			case <-k.done.Done():
-			}
-			timer.Stop()
-		}
-	}()
-}
-
-// unpublished takes what may be published now: changes of state first. It returns
-// nil when there is nothing any more, and the publisher is to end.
-func (k *Keeper) unpublished(hints bool) []loggedEntry {
-	f := &k.fleet
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.busy = len(f.pending) > 0 && !k.closed.Load(); !f.busy {
-		return nil
-	}
-	batch := []loggedEntry{}
-	for _, kind := range []string{kindState, kindHint} {
-		for p := range f.pending {
-			if p.kind == kind && (hints || kind == kindState) && len(batch) < publishBatch {
-				batch = append(batch, k.entry(p.tenant, kind))
-				delete(f.pending, p)
-			}
-		}
-	}
-	return batch
-}
-
-func (k *Keeper) publishNow(batch []loggedEntry) {
-	ctx, cancel := context.WithTimeout(k.done, recordTimeout)
-	defer cancel()
-	if err := k.appendLog(ctx, batch...); err != nil && !k.closed.Load() {
-		k.log.WarnContext(ctx, "byok: changes could not be told to other processes; they notice them within MaxAge", "changes", len(batch), "error", err.Error())
-	}
 }
 
 // followPause is the time between two looks.
