@@ -24,28 +24,9 @@ type kmsProcess struct {
 	out bytes.Buffer
 }
 
-var buildKMSFake = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "kmsfake")
-	if err != nil {
-		return "", err
-	}
-	binary := filepath.Join(dir, "kmsfake")
-	cmd := exec.Command("go", "build", "-o", binary, "github.com/byok-go/byok/cmd/kmsfake")
-	cmd.Env = append(os.Environ(), "GOWORK=off")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		os.Stderr.Write(out)
-	}
-	return binary, err
-})
-
 func startKMSFake(t *testing.T, args ...string) *kmsProcess {
 	t.Helper()
-	binary, err := buildKMSFake()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &kmsProcess{cmd: exec.Command(binary, append([]string{"-addr", "127.0.0.1:0"}, args...)...), closed: make(chan struct{})}
+	p := &kmsProcess{cmd: exec.Command(kmsfakeBinary, append([]string{"-addr", "127.0.0.1:0"}, args...)...), closed: make(chan struct{})}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -36,8 +36,11 @@ const (
 
 var awsBinary = flag.String("aws", "/usr/bin/aws", "the aws command, of Debian's awscli")
 
-// What go build makes of examples/server and of cmd/byok, once for all tests.
-var serverBinary, byokBinary string
+// python is Debian's: boto3 is a package of it.
+var python = flag.String("python", "/usr/bin/python3", "the python3 that has boto3, of Debian's python3-boto3")
+
+// What go build makes of examples/server, cmd/byok and cmd/kmsfake, once for all tests.
+var serverBinary, byokBinary, kmsfakeBinary string
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == workerFlag {
@@ -45,9 +48,9 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	os.Exit(func() int {
-		for _, tool := range []string{*awsBinary, "bash", "curl", "cmp", "sed"} {
+		for _, tool := range []string{*awsBinary, *python, "bash", "curl", "cmp", "sed"} {
 			if _, err := exec.LookPath(tool); err != nil {
-				fmt.Fprintf(os.Stderr, "integration: %v: apt-get install awscli curl\n", err)
+				fmt.Fprintf(os.Stderr, "integration: %v: apt-get install awscli python3-boto3 curl\n", err)
 				return 1
 			}
 		}
@@ -58,7 +61,8 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		serverBinary, byokBinary = filepath.Join(dir, "server"), filepath.Join(dir, "byok")
-		for binary, path := range map[string]string{serverBinary: "./examples/server", byokBinary: "./cmd/byok"} {
+		kmsfakeBinary = filepath.Join(dir, "kmsfake")
+		for binary, path := range map[string]string{serverBinary: "./examples/server", byokBinary: "./cmd/byok", kmsfakeBinary: "./cmd/kmsfake"} {
 			build := exec.Command("go", "build", "-o", binary, path)
 			build.Dir = ".."
 			build.Env = append(os.Environ(), "GOWORK=") // the workspace's, as in the README
