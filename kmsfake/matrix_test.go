@@ -63,7 +63,9 @@ func TestEveryOperationIsTheSameOnBothFaces(t *testing.T) {
 					tr := newTrialOn(t, fakes[i], op, state)
 					tr.into(state)
 					got[i] = answer(clients[i][who], op, tr.input(op))
-					tr.key.Delete() // so that an alias is free again
+					if strings.HasSuffix(op, "Alias") {
+						tr.key.Delete() // so that its name is free again
+					}
 				}
 				cases++
 				if strings.HasPrefix(got[0], "ok") {
