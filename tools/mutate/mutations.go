@@ -69,6 +69,12 @@ var mutations = []mutation{
 		new: "purged = t.purge(func() func(e *entry) bool {\n\t\t\tn := 0\n\t\t\treturn func(*entry) bool { n++; return n == 1 }\n\t\t}())"},
 	{name: "cache-denial-purges-nothing", file: "access.go", tests: ".",
 		old: "purged = t.purge(func(e *entry) bool { return e.id.key == a.key })", new: ""},
+	{name: "cache-denial-is-outage", file: "access.go", tests: "Simulation|I1_",
+		old: "\t\ta.lease.Deny(c, t.k.clock.Now())\n", new: "\t\ta.lease.Fail(c, t.k.clock.Now(), 0)\n"},
+	{name: "cache-sliding-expiry", file: "grant.go", tests: "Simulation|I4_", // each use prolongs the lease
+		old: "\tt.hits.Add(1)\n", new: "\tt.hits.Add(1)\n\tt.mu.Lock()\n\tif now := t.k.clock.Now(); t.access != nil {\n\t\tif p, ok := t.access.lease.Prove(t.access.lease.Begin(lease.Unwrap, now), now, t.k.maxAge, 0.5); ok {\n\t\t\tg.e.proof = p\n\t\t}\n\t}\n\tt.mu.Unlock()\n"},
+	{name: "cache-older-proof-overwrites", file: "cache.go", tests: "E6_",
+		old: "if proof.Newer(have.proof) {", new: "if true {"},
 	{name: "cache-purge-leaves-index", file: "cache.go", tests: ".",
 		old: "\tif t.current[e.id.purpose] == e {\n\t\tdelete(t.current, e.id.purpose)\n\t}\n", new: ""},
 	{name: "cache-purge-does-not-wipe", file: "cache.go", tests: ".",
