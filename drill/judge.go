@@ -2,6 +2,7 @@ package drill
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -9,7 +10,8 @@ import (
 const (
 	backoffFirst = time.Second      // between questions to a KMS that denies: doubled each time,
 	backoffLast  = 30 * time.Second // up to this; see docs/design.md
-	allowance    = time.Second      // for the pause between canaries, and for a busy machine
+	allowance    = time.Second      // for the pause between canaries
+	busy         = 3                // times a slow refusal, which asks no KMS: what recovers reads and writes the Store and the sink so much more
 )
 
 // measured is what a drill saw: marks and samples. Everything else is computed.
@@ -163,9 +165,11 @@ func (m *measured) recovery(w *Worked, samples []Sample) {
 		return
 	}
 	again := map[string]time.Time{}
-	denials, last := 0, time.Time{}
+	denials, last, refusals := 0, time.Time{}, []time.Duration{0}
 	for _, s := range samples {
 		switch {
+		case s.Op != "kms" && s.Result == Denied:
+			refusals = append(refusals, s.Completed.Sub(s.Issued))
 		case s.Op == "kms" && s.Result == Denied:
 			denials++
 			last = s.Completed
@@ -193,7 +197,9 @@ func (m *measured) recovery(w *Worked, samples []Sample) {
 			limit += s.Completed.Sub(s.Issued)
 		}
 	}
-	w.RecoveryLimit = Millis(limit + allowance)
+	slices.Sort(refusals)
+	slow := refusals[len(refusals)*9/10] // some refusals did ask the KMS, one per back-off step
+	w.RecoveryLimit = Millis(limit + allowance + busy*slow)
 }
 
 // backoff is the longest pause after the nth denial in a row. Denials that came

@@ -47,8 +47,8 @@ func TestJudgeEdges(t *testing.T) {
 		{name: "a KMS that permits again overrules a denial", more: []Sample{op("kms", 13, 13.1, Served), op("open", 13.2, 13.3, Served), op("open", 14, 14, Denied), op("seal", 18.5, 18.5, Denied)}, want: Pass},
 		{name: "a KMS that permitted before it does not", more: []Sample{op("kms", 11, 11.1, Served), op("open", 13.2, 13.3, Served)}, want: Fail, find: "after its first denial"},
 		{name: "nothing tried after the bound", change: func(m *measured) { m.samples[0] = append(m.samples[0][:4:4], m.samples[0][5:]...) }, want: Inconclusive, find: "tried nothing after the bound"},
-		{name: "recovery at its limit", change: func(m *measured) { shift(m.samples[0][8:], 0.8) }, want: Pass}, // 20.6 + 2, and a call of 0.1, and 1
-		{name: "recovery too late", change: func(m *measured) { shift(m.samples[0][8:], 0.81) }, want: Fail, find: "back-off plus one call"},
+		{name: "recovery at its limit", change: func(m *measured) { shift(m.samples[0][8:], 1.4) }, want: Pass}, // 20.6 + 2, a call of 0.1, 1, and 3 times 0.2
+		{name: "recovery too late", change: func(m *measured) { shift(m.samples[0][8:], 1.41) }, want: Fail, find: "back-off plus one call"},
 		{name: "seals again, and does not open", change: func(m *measured) { m.samples[0] = m.samples[0][:8] }, want: Fail, find: "did not recover"},
 		{name: "a wall clock that moved", change: func(m *measured) { m.ClockStrayed = Millis(251 * time.Millisecond) }, want: Inconclusive, find: "moved by"},
 		{name: "a wall clock that moved back", change: func(m *measured) { m.ClockStrayed = Millis(-251 * time.Millisecond) }, want: Inconclusive, find: "moved by"},

@@ -64,7 +64,7 @@ func (r *Report) Markdown() string {
 	p("proof: so the bound is MaxAge, %v, after the last of them, here %v after the stop. In that time the KMS itself would have served anybody.\n", r.MaxAge, r.Bound)
 	p("An operation succeeded \"after\" something if it was begun after it and ended before access was asked for again. Whoever had been denied\n")
 	p("was refused at once from then on, without a question to KMS but one per back-off step. The limit of a recovery is what was left of that step,\n")
-	p("the KMS requests themselves, and %v for the machine.\n", allowance)
+	p("the KMS requests themselves, and for the machine %v and %d times a slow refusal.\n", allowance, busy)
 	return b.String()
 }
 

@@ -68,7 +68,8 @@ type Worked struct {
 	AfterBound  Count   `json:"after_bound"`
 	Recovery    *Millis `json:"recovery_ms"`
 	// RecoveryLimit is what was left of the back-off at Restore, the time of the KMS
-	// requests of the recovery, and an allowance for the machine.
+	// requests of the recovery, and an allowance for the machine: 1 s, and three
+	// times the 90th percentile of this worker's refusals.
 	RecoveryLimit Millis `json:"recovery_limit_ms"`
 }
 
