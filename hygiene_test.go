@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -276,11 +277,16 @@ func TestI_2_PanicTraces(t *testing.T) {
 	_ = dek.Use(func([]byte) error { trace("in Use"); return nil })
 
 	// And at any moment inside the cryptography, where nothing can be hooked.
-	done := make(chan struct{})
+	done, enough := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		text := make([]byte, 1<<14)
-		for until := time.Now().Add(300 * time.Millisecond); time.Now().Before(until); {
+		for {
+			select {
+			case <-enough:
+				return
+			default:
+			}
 			_ = dek.Use(func(raw []byte) error {
 				sealed, err := floe.Seal(nil, raw, floe.Params{}, nil, text)
 				if err == nil {
@@ -292,16 +298,17 @@ func TestI_2_PanicTraces(t *testing.T) {
 			_, _ = byok.NewDEK(raw)
 		}
 	}()
-	for running := true; running; {
-		select {
-		case <-done:
-			running = false
-		default:
-			trace("in the cryptography")
-			runtime.Gosched()
+	seenIn := []string{"floe.Seal(", "floe.Open(", "byok.(*DEK).Use("}
+	start := time.Now()
+	for n := 0; n < 300 || time.Since(start) < 10*time.Second; n++ {
+		trace("in the cryptography")
+		if runtime.Gosched(); n >= 300 && !slices.ContainsFunc(seenIn, func(f string) bool { return !functions[f] }) {
+			break
 		}
 	}
-	for _, f := range []string{"floe.Seal(", "floe.Open(", "byok.(*DEK).Use("} {
+	close(enough)
+	<-done
+	for _, f := range seenIn {
 		if !functions[f] {
 			t.Errorf("%d traces, and none in %s", traces, f)
 		}
