@@ -718,7 +718,7 @@ func TestI17_G6_RolledBackFleet(t *testing.T) {
 func TestChangeLogIsOptional(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := byoktest.New(t, nil)
-		acme, _ := env.Tenant("acme")
+		env.Tenant("acme")
 		sealed := seal(t, env.Keeper, "acme", "x", "")
 		old := copyStore(t, env.Store, "tenant:acme", "tenants", "cmk", "waiver") // as an earlier version left it
 		env.Store = old
@@ -726,7 +726,7 @@ func TestChangeLogIsOptional(t *testing.T) {
 		mustOpen(t, k, "acme", sealed, "", "x")
 		time.Sleep(10 * time.Second)
 		mustOpen(t, k, "acme", sealed, "", "x")
-		acme = env.NewKeeper().Tenant("acme")
+		acme := env.NewKeeper().Tenant("acme")
 		_, err := acme.Suspend(t.Context(), "")
 		want(t, "Suspend", err, nil)
 		time.Sleep(soon)

@@ -94,7 +94,7 @@ var mutations = []mutation{
 	{name: "cache-no-last-release-check", file: "envelope.go", tests: ".", // a denial while the event is recorded
 		old: "if err = t.still(ctx, g); err != nil {", new: "if false {"},
 	{name: "cache-rollback-ignored", file: "state.go", tests: ".", // I17
-		old: "if s.revision = rev; rev < floor {\n\t\t\treturn nil, errRolledBack\n\t\t}\n\t\tif t.see(s) {", new: "if s.revision = rev; t.see(s) || floor > 0 || errRolledBack == nil {"},
+		old: "if s.revision < floor {\n\t\t\treturn nil, errRolledBack\n\t\t}\n\t\tif t.see(s) {", new: "if t.see(s) || floor > 0 || errRolledBack == nil {"},
 	{name: "cache-suspension-keeps-keys", file: "cache.go", tests: ".",
 		old: "return s.usable() != nil || e.id.key != s.Key })", new: "return e.id.key != s.Key })"},
 	{name: "cache-rotation-keeps-current", file: "cache.go", tests: ".",
