@@ -1,5 +1,7 @@
 package kmsfake
 
+//lint:file-ignore SA1019 CustomerMasterKeySpec is deprecated, but still on the wire.
+
 import (
 	"strconv"
 
