@@ -14,8 +14,8 @@
 // it never becomes an AES key.
 //
 // Three ways in, which read and write the same bytes: [Seal] and [Open] for what
-// fits in memory, [Writer] and [Reader] for streams, [Encryptor] and [Decryptor]
-// for callers that move the segments themselves. None of them takes a position
+// fits in memory, [Writer] and [Reader] for streams, [ReaderAt] for a part of what lies
+// somewhere. None of them takes a position
 // or a final flag: with those under an attacker's control FLOE no longer commits,
 // so the functions that have them are not exported.
 //
@@ -77,13 +77,16 @@ var (
 	ErrAuth = errors.New("floe: message authentication failed")
 )
 
+// ErrClosed is what a stream answers after it was closed or given up.
+var ErrClosed = errors.New("floe: already closed")
+
 // Mistakes of the caller, which have nothing to do with any ciphertext.
 var (
 	errKeySize     = errors.New("floe: key must be 32 bytes long")
 	errParams      = errors.New("floe: segment size must be 4096, 65536 or 1048576")
 	errTooLong     = errors.New("floe: message too long")
 	errSegmentSize = errors.New("floe: plaintext does not fit its segment")
-	errClosed      = errors.New("floe: already closed")
+	errPermit      = errors.New("floe: a permit took an error for none")
 )
 
 // Params chooses how a message is cut into segments. The zero value is the

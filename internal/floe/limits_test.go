@@ -21,12 +21,10 @@ func TestJ6_ShortKeys(t *testing.T) {
 	for n := range 2 * KeySize {
 		key := bytes.Repeat([]byte{1}, n)
 		for name, use := range map[string]func() error{
-			"Seal":         func() error { _, err := Seal(nil, key, Params{}, nil, nil); return err },
-			"Open":         func() error { _, err := Open(nil, key, nil, ct); return err },
-			"NewEncryptor": func() error { _, err := NewEncryptor(key, Params{}, nil); return err },
-			"NewDecryptor": func() error { _, err := NewDecryptor(key, nil, ct[:HeaderSize]); return err },
-			"NewWriter":    func() error { _, err := NewWriter(io.Discard, key, Params{}, nil); return err },
-			"NewReader":    func() error { _, err := NewReader(bytes.NewReader(ct), key, nil); return err },
+			"Seal":      func() error { _, err := Seal(nil, key, Params{}, nil, nil); return err },
+			"Open":      func() error { _, err := Open(nil, key, nil, ct); return err },
+			"NewWriter": func() error { _, err := newWriter(io.Discard, key, params{4096, 20}, nil); return err },
+			"NewReader": func() error { _, err := newReader(bytes.NewReader(ct), key, nil, accept); return err },
 		} {
 			if err := use(); n != KeySize && err != errKeySize {
 				t.Errorf("%s with a key of %d bytes: %v", name, n, err)

@@ -162,8 +162,8 @@ func TestOnlyThreeSegmentSizesAreOpened(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		_, err := Open(nil, testKey, testAAD, ct)
-		_, streamErr := NewReader(bytes.NewReader(ct), testKey, testAAD)
-		_, onlineErr := NewDecryptor(testKey, testAAD, ct[:HeaderSize])
+		_, streamErr := newReader(bytes.NewReader(ct), testKey, testAAD, accept)
+		onlineErr := headerError(testKey, testAAD, ct[:HeaderSize], accept)
 		runtime.ReadMemStats(&after)
 		if err != ErrMalformed || streamErr != ErrMalformed || onlineErr != ErrMalformed {
 			t.Errorf("segments of %d: %v, %v, %v", size, err, streamErr, onlineErr)

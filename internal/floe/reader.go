@@ -2,49 +2,43 @@ package floe
 
 import (
 	"encoding/binary"
-	"errors"
 	"io"
 	"sync"
 )
 
-// Reader opens a message that arrives as a stream. Every byte it hands out is
-// authenticated, but only io.EOF says that the message was complete: what was read
-// before another error is a true prefix, and must not be taken for the whole.
+// Reader opens a message that arrives as a stream, a few segments at a time. Every byte
+// it hands out is authenticated, but only io.EOF says that the message was complete: what
+// was read before another error is a true prefix, and must not be taken for the whole.
 //
 // Once a Read has failed, every later one fails the same way. A Reader may be used
 // from many goroutines; each call is atomic, and which gets what is undefined.
 type Reader struct {
 	mu     sync.Mutex
 	src    io.Reader
-	d      *Decryptor
-	sealed []byte // one segment, as it came; its capacity is the segment size
-	opened []byte // plaintext of one segment; its capacity is for a full one
+	f      frame
+	pos    uint64
+	step   int    // how many segments the next step takes: 1, 2, 4 and so on
+	sealed []byte // room for the segments of a step
+	opened []byte // and for their plaintext
 	unread []byte // the part of opened that has not been handed out
+	over   bool   // the permit knows how it ended
 	err    error  // what Read returns when unread is empty
 }
 
 // NewReader reads the header from src and checks it. It reads no further than
 // that, and takes no memory for segments before the header's tag was right. The
-// error is [ErrMalformed], [ErrAuth], about the key's length, or src's own.
-func NewReader(src io.Reader, key, aad []byte) (*Reader, error) {
-	return newReader(src, key, aad, accept)
+// error is [ErrMalformed], [ErrAuth], the permit's, or src's own. If it fails, the permit
+// is not told. With more than one worker, as many goroutines open segments at once.
+func NewReader(src io.Reader, permit Permit, aad []byte, workers int) (*Reader, error) {
+	return startReader(src, permit, aad, workers, accept)
 }
 
-func newReader(src io.Reader, key, aad []byte, allowed func([]byte) (params, error)) (*Reader, error) {
-	header := make([]byte, HeaderSize)
-	if err := readFull(src, header); err != nil {
-		return nil, err
-	}
-	d, err := newDecryptor(key, aad, header, allowed)
+func startReader(src io.Reader, permit Permit, aad []byte, workers int, allowed func([]byte) (params, error)) (*Reader, error) {
+	f, err := resume(src, permit, aad, workers, allowed)
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{
-		src:    src,
-		d:      d,
-		sealed: make([]byte, d.m.p.segment),
-		opened: make([]byte, 0, d.m.p.plain()),
-	}, nil
+	return &Reader{src: src, f: f, step: 1}, nil
 }
 
 // Read implements io.Reader.
@@ -54,133 +48,156 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	// A loop, since an empty final segment yields no bytes but the end.
-	for len(r.unread) == 0 {
-		if r.err != nil {
-			return 0, r.err
-		}
-		r.next()
+	if err := r.ready(); err != nil {
+		return 0, err
 	}
 	n := copy(p, r.unread)
 	r.unread = r.unread[n:]
 	return n, nil
 }
 
-// next opens one segment: afterwards there is something unread, or r.err is set,
-// or both at the last segment, whose bytes come before io.EOF.
-func (r *Reader) next() {
-	err := r.readSegment()
-	if err == nil {
-		return
-	}
-	r.err = err
-	r.d.Close()
-	if err != io.EOF {
-		r.unread = nil
-		clear(r.opened[:cap(r.opened)])
-	}
-}
-
-func (r *Reader) readSegment() error {
-	if err := readFull(r.src, r.sealed[:lengthSize]); err != nil {
-		return err
-	}
-	// The field is a claim until the tag is checked. It decides how much to
-	// read, within the buffer that is already there, and nothing else.
-	length := binary.BigEndian.Uint32(r.sealed)
-	if length == notFinal {
-		if err := readFull(r.src, r.sealed[lengthSize:]); err != nil {
-			return err
+// WriteTo implements io.WriterTo: it writes the rest of the message to dst, without
+// copying it first. An error of dst is not the Reader's, which may be read on.
+func (r *Reader) WriteTo(dst io.Writer) (written int64, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		if err := r.ready(); err == io.EOF {
+			return written, nil
+		} else if err != nil {
+			return written, err
 		}
-		opened, err := r.d.OpenSegment(r.opened[:0], r.sealed)
-		r.unread = opened
-		return err
+		n, err := dst.Write(r.unread)
+		if err == nil && n < len(r.unread) {
+			err = io.ErrShortWrite
+		}
+		n = min(max(0, n), len(r.unread))
+		r.unread, written = r.unread[n:], written+int64(n)
+		if err != nil {
+			return written, err
+		}
 	}
-	if length < SegmentOverhead || uint64(length) > uint64(len(r.sealed)) {
-		return ErrAuth
-	}
-	segment := r.sealed[:length]
-	if err := readFull(r.src, segment[lengthSize:]); err != nil {
-		return err
-	}
-	// Before the last bytes are released, not after: trailing data means that
-	// someone touched the message, and then its end is not vouched for either.
-	if err := probeEnd(r.src); err != nil {
-		return err
-	}
-	opened, err := r.d.OpenLast(r.opened[:0], segment)
-	if err != nil {
-		return err
-	}
-	r.unread = opened
-	return io.EOF
 }
 
-// Close forgets keys and plaintext; later Reads fail. It does not close src.
-// Reading to the end or to an error already wipes the keys, so Close matters to
-// those who stop early, and to those who want the last plaintext gone.
+// ready sees to it that there is something unread that may be handed out now.
+func (r *Reader) ready() error {
+	// A loop, since an empty final segment yields no bytes but the end.
+	for len(r.unread) == 0 {
+		if r.err != nil {
+			r.wipe()
+			return r.err
+		}
+		r.next()
+	}
+	if err := r.f.permit.Still(); err != nil {
+		r.err, r.over = err, true
+		r.wipe()
+		return err
+	}
+	return nil
+}
+
+// next makes one step: afterwards there is something unread, or r.err is set, or both.
+func (r *Reader) next() {
+	if size := r.step * r.f.p.segment; len(r.sealed) < size {
+		r.wipe()
+		r.sealed, r.opened = make([]byte, size), make([]byte, r.step*r.f.p.plain())
+	}
+	sealed := r.sealed[:r.step*r.f.p.segment]
+	got, err := readUpTo(r.src, sealed)
+	n, length, final, cut := r.cut(sealed[:got], err)
+	if n > 0 {
+		opened, good, err := r.f.open(r.opened, sealed[:length], n, r.pos, final)
+		if err != nil {
+			r.end(err)
+			return
+		}
+		if good < n {
+			cut = ErrAuth
+		}
+		r.unread, r.pos = opened, r.pos+uint64(n)
+	}
+	r.step = min(2*r.step, r.f.most())
+	switch {
+	case cut != nil:
+		// At once, and not when somebody has read so far: it may be news of somebody who
+		// touched the message. What is unread comes before it, and may be read.
+		r.end(cut)
+	case final:
+		// Before the last is released, so that a short message is not released at all
+		// unless this succeeds.
+		if r.end(nil); r.err == nil {
+			r.err = io.EOF
+		} else {
+			r.wipe()
+		}
+	}
+}
+
+// cut finds the segments in b, behind which the source said err. It returns how many there
+// are, how long they are together, whether the last of them claims to be the final one, and
+// why nothing else can follow. No claim is believed: the tags decide.
+func (r *Reader) cut(b []byte, err error) (n, length int, final bool, broken error) {
+	ended := err == io.EOF
+	err = cutShort(err) // unless the final segment comes first
+	for size := r.f.p.segment; ; n++ {
+		rest := b[length:]
+		if len(rest) < lengthSize {
+			return n, length, false, err // also when the buffer is full: then err is nil
+		}
+		claim := binary.BigEndian.Uint32(rest)
+		switch {
+		case claim == notFinal && len(rest) < size:
+			return n, length, false, err
+		case claim == notFinal:
+			length += size
+			continue
+		case claim < SegmentOverhead || uint64(claim) > uint64(size):
+			return n, length, false, ErrAuth
+		case len(rest) < int(claim):
+			return n, length, false, err
+		case len(rest) > int(claim):
+			return n, length, false, ErrAuth // something follows the end
+		}
+		// Before the last bytes are released, not after: trailing data means that
+		// someone touched the message, and then its end is not vouched for either.
+		if err == nil {
+			if err = probeEnd(r.src); err != nil {
+				return n, length, false, err
+			}
+		} else if !ended {
+			return n, length, false, err
+		}
+		return n + 1, length + int(claim), true, nil
+	}
+}
+
+// end tells the permit how it ended, once, and makes its answer what Read returns once
+// nothing is unread any more.
+func (r *Reader) end(err error) {
+	r.over = true
+	if r.err = r.f.permit.Done(err); r.err == nil && err != nil {
+		r.err = errPermit
+	}
+}
+
+// Close forgets the plaintext; later Reads fail. It does not close src, and waits for a
+// Read that is under way. Reading to an error, io.EOF too, makes it needless.
 func (r *Reader) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.d.Close()
-	clear(r.opened[:cap(r.opened)])
-	r.unread = nil
+	if !r.over {
+		r.end(ErrClosed)
+	}
+	r.wipe()
 	if r.err == nil || r.err == io.EOF {
-		r.err = errClosed
+		r.err = ErrClosed
 	}
 	return nil
 }
 
-// A source that keeps returning nothing and no error would hang its reader. After
-// this many times in a row, as in package bufio, it is called broken.
-const maxEmptyReads = 100
-
-// readFull fills buf. A stream that ends before is ErrAuth: it was cut short.
-// Other errors are the source's own and pass, so that a caller can try again
-// from the start.
-func readFull(src io.Reader, buf []byte) error {
-	for n, empty := 0, 0; n < len(buf); {
-		k, err := src.Read(buf[n:])
-		if k < 0 || k > len(buf)-n {
-			return io.ErrNoProgress // it breaks the contract of io.Reader
-		}
-		if n += k; n == len(buf) {
-			return nil // an error that came with the last byte comes again
-		}
-		if err != nil {
-			return cutShort(err)
-		}
-		if empty++; k > 0 {
-			empty = 0
-		}
-		if empty >= maxEmptyReads {
-			return io.ErrNoProgress
-		}
-	}
-	return nil
-}
-
-// probeEnd asks for one byte more and wants to be told that there is none.
-func probeEnd(src io.Reader) error {
-	var one [1]byte
-	for range maxEmptyReads {
-		switch n, err := src.Read(one[:]); {
-		case n != 0:
-			return ErrAuth
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return cutShort(err)
-		}
-	}
-	return io.ErrNoProgress
-}
-
-// cutShort turns an end of file into ErrAuth. Anything that wraps io.EOF counts,
-// since errors.Is would let a caller take it for success.
-func cutShort(err error) error {
-	if errors.Is(err, io.EOF) || err == io.ErrUnexpectedEOF {
-		return ErrAuth
-	}
-	return err
+// wipe clears the plaintext. There are no keys to clear, see Permit.
+func (r *Reader) wipe() {
+	clear(r.opened)
+	r.sealed, r.opened, r.unread = nil, nil, nil
 }

@@ -178,7 +178,7 @@ func TestFLOECases(t *testing.T) {
 			}
 			continue
 		}
-		_, headerErr := newDecryptor(key, aad, ct[:min(len(ct), HeaderSize)], allowed)
+		headerErr := headerError(key, aad, ct[:min(len(ct), HeaderSize)], allowed)
 		switch c.FailStage {
 		case "header":
 			if headerErr == nil {
@@ -229,7 +229,7 @@ func TestCasesWithOtherSegmentLengthsAreMalformed(t *testing.T) {
 		}
 		ran++
 		_, err := Open(nil, fromHex(t, c.Key), fromHex(t, c.AAD), ct)
-		_, streamErr := NewReader(bytes.NewReader(ct), fromHex(t, c.Key), fromHex(t, c.AAD))
+		_, streamErr := newReader(bytes.NewReader(ct), fromHex(t, c.Key), fromHex(t, c.AAD), accept)
 		if err != ErrMalformed || streamErr != ErrMalformed {
 			t.Errorf("%d %s: %v, %v", c.TcID, c.Comment, err, streamErr)
 		}
@@ -287,7 +287,7 @@ func TestInvisibleSalamanders(t *testing.T) {
 		carrier = append(carrier, 0, 0, byte((len(sealed)+4)>>8), byte(len(sealed)+4))
 		carrier = append(carrier, sealed...)
 		for i, k := range c.Keys {
-			_, headerErr := NewDecryptor(fromHex(t, k), aad, carrier[:HeaderSize])
+			headerErr := headerError(fromHex(t, k), aad, carrier[:HeaderSize], accept)
 			if (headerErr == nil) != (i == 0) || (i > 0 && headerErr != ErrAuth) {
 				t.Errorf("key %d: header: %v", i, headerErr)
 			}
@@ -317,7 +317,7 @@ func TestCommitmentCanary(t *testing.T) {
 	if err != nil || !bytes.Equal(pt, fromHex(t, c.PlaintextIfCommitmentIsNotChecked)) {
 		t.Fatalf("the sanity check failed, the canary is dead: %v", err)
 	}
-	if _, err := NewDecryptor(key2, aad, ct[:HeaderSize]); !errors.Is(err, ErrAuth) {
+	if err := headerError(key2, aad, ct[:HeaderSize], accept); !errors.Is(err, ErrAuth) {
 		t.Errorf("key 2: header: %v", err)
 	}
 	if pt, err := Open(nil, key2, aad, ct); err != ErrAuth || pt != nil {

@@ -1,82 +1,144 @@
 package floe
 
 import (
+	"errors"
 	"io"
 	"sync"
 )
 
-// Writer seals a message as it is written. It must be closed: only Close writes
-// the final segment, and a message without one never opens. That is what to do
-// with a message that must not be completed: drop the Writer, call [Writer.Abort].
+// Writer seals a message as it is written, a few segments at a time. It must be closed:
+// only Close writes the final segment, and a message without one never opens. That is
+// what to do with a message that must not be completed: call [Writer.Abort].
 //
 // Once an operation has failed, every later one fails the same way. A Writer may
 // be used from many goroutines; each call is atomic, in an undefined order.
 type Writer struct {
 	mu     sync.Mutex
 	dst    io.Writer
-	e      *Encryptor
-	buf    []byte // plaintext not sealed yet; its capacity is for a full segment
-	sealed []byte // room for one sealed segment
+	f      frame
+	pos    uint64
+	step   int    // how many segments the next step takes: 1, 2, 4 and so on
+	buf    []byte // plaintext not sealed yet
+	sealed []byte // room for the segments of a step
 	closed bool
 	err    error // what every operation returns from now on
 }
 
-// NewWriter writes a header to dst and returns a Writer for the message. The key
-// and aad are not retained.
-func NewWriter(dst io.Writer, key []byte, p Params, aad []byte) (*Writer, error) {
+// NewWriter writes a header to dst and returns a Writer for the message, which seals with
+// so many goroutines at once, 1 without any. The aad is not retained. If it fails, permit
+// is not told.
+func NewWriter(dst io.Writer, permit Permit, p Params, aad []byte, workers int) (*Writer, error) {
 	pp, err := p.resolve()
 	if err != nil {
 		return nil, err
 	}
-	return newWriter(dst, key, pp, aad)
+	return startWriter(dst, permit, pp, aad, workers)
 }
 
-func newWriter(dst io.Writer, key []byte, p params, aad []byte) (*Writer, error) {
-	e, err := newEncryptor(key, p, aad)
+func startWriter(dst io.Writer, permit Permit, p params, aad []byte, workers int) (*Writer, error) {
+	f, err := begin(permit, p, aad, workers)
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{
-		dst:    dst,
-		e:      e,
-		buf:    make([]byte, 0, p.plain()),
-		sealed: make([]byte, 0, p.segment),
-	}
-	if err := w.flush(e.m.header[:]); err != nil {
-		e.Close()
+	if err := writeAll(dst, f.header[:]); err != nil {
 		return nil, err
 	}
-	return w, nil
+	return &Writer{dst: dst, f: f, step: 1}, nil
 }
 
 // Write implements io.Writer. The plaintext is copied or sealed before it returns.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.err != nil {
-		return 0, w.err
-	}
-	if w.closed {
-		return 0, errClosed
+	if err := w.usable(); err != nil {
+		return 0, err
 	}
 	written := 0
 	for len(p) > 0 {
 		// A full buffer is sealed only when a byte follows it, since until then
-		// it may be the final segment: one encoding for each length.
-		if len(w.buf) == cap(w.buf) {
-			if err := w.seal(false); err != nil {
+		// its end may be the final segment: one encoding for each length.
+		if len(w.buf) == w.room() {
+			if err := w.seal(w.buf, false); err != nil {
 				return written, err
 			}
 		}
-		n := min(len(p), cap(w.buf)-len(w.buf))
+		if n := w.room(); len(w.buf) == 0 && len(p) > n { // straight from the caller's slice
+			if err := w.seal(p[:n], false); err != nil {
+				return written, err
+			}
+			p, written = p[n:], written+n
+			continue
+		}
+		w.grow()
+		n := min(len(p), w.room()-len(w.buf))
 		w.buf = append(w.buf, p[:n]...)
 		p, written = p[n:], written+n
 	}
 	return written, nil
 }
 
-// Close seals what is left as the final segment and writes it. It does not close
-// the underlying writer. A second Close repeats the outcome of the first.
+// ReadFrom implements io.ReaderFrom: it seals what src has, without copying it. An error
+// of src, other than io.EOF, is the Writer's from then on: half of an input must not pass
+// for all of it.
+func (w *Writer) ReadFrom(src io.Reader) (int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.usable(); err != nil {
+		return 0, err
+	}
+	// A full buffer may still be the end: one byte more decides it.
+	var read int64
+	var next [1]byte
+	for {
+		w.grow()
+		n, err := readUpTo(src, w.buf[len(w.buf):w.room()])
+		w.buf = w.buf[:len(w.buf)+n]
+		read += int64(n)
+		if err == nil {
+			n, err = readUpTo(src, next[:])
+			read += int64(n)
+		}
+		if err == io.EOF {
+			return read, nil
+		}
+		if err == nil {
+			err = w.seal(w.buf, false)
+		} else {
+			err = w.fail(err)
+		}
+		if err != nil {
+			clear(next[:])
+			return read, err
+		}
+		w.grow()
+		w.buf = append(w.buf, next[0])
+	}
+}
+
+// usable is why nothing can be written any more.
+func (w *Writer) usable() error {
+	if w.err == nil && w.closed {
+		return ErrClosed
+	}
+	return w.err
+}
+
+// room is how many bytes of plaintext the next step takes.
+func (w *Writer) room() int { return w.step * w.f.p.plain() }
+
+// grow makes the buffers large enough for the next step. They begin small: most messages
+// are.
+func (w *Writer) grow() {
+	if cap(w.buf) < w.room() {
+		old := w.buf
+		w.buf = append(make([]byte, 0, w.room()), old...)
+		clear(old)
+	}
+}
+
+// Close seals what is left, ending with the final segment, has the permit agree, and only
+// then writes it. It does not close the underlying writer. A second Close repeats the
+// outcome of the first.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -85,7 +147,7 @@ func (w *Writer) Close() error {
 	}
 	// Set first: should dst panic, a second Close must not seal a second end.
 	w.closed = true
-	err := w.seal(true)
+	err := w.seal(w.buf, true)
 	w.wipe()
 	return err
 }
@@ -96,48 +158,56 @@ func (w *Writer) Abort() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.closed && w.err == nil {
-		w.fail(errClosed)
+		_ = w.fail(ErrClosed)
 	}
 }
 
-// seal writes the buffer as one segment.
-func (w *Writer) seal(final bool) error {
-	var out []byte
-	var err error
-	if final {
-		out, err = w.e.SealLast(w.sealed[:0], w.buf)
-	} else {
-		out, err = w.e.SealSegment(w.sealed[:0], w.buf)
+// seal makes one step and writes what came of it.
+func (w *Writer) seal(plaintext []byte, final bool) error {
+	if need := w.f.p.segment * w.step; cap(w.sealed) < need {
+		w.sealed = make([]byte, need)
+	}
+	out, err := w.f.seal(w.sealed, plaintext, w.pos, final)
+	if err == nil && final {
+		err = w.f.permit.Done(nil)
+		if err != nil {
+			w.err = err
+			return err
+		}
+	}
+	if err == nil {
+		err = writeAll(w.dst, out)
 	}
 	if err != nil {
 		return w.fail(err)
 	}
+	w.pos += uint64(w.step)
+	w.step = min(2*w.step, w.f.most())
 	w.buf = w.buf[:0]
-	return w.flush(out)
-}
-
-// flush passes b on. A sink that takes less without saying why has failed too.
-func (w *Writer) flush(b []byte) error {
-	n, err := w.dst.Write(b)
-	if err == nil && n != len(b) {
-		err = io.ErrShortWrite
-	}
-	if err != nil {
-		return w.fail(err)
-	}
 	return nil
 }
 
-// fail makes err the answer to everything that follows. A message that lost a
-// piece must not be completed, so the keys go at once.
-func (w *Writer) fail(err error) error {
-	w.err = err
-	w.wipe()
+// writeAll passes b on. A sink that takes less without saying why has failed too.
+func writeAll(dst io.Writer, b []byte) error {
+	n, err := dst.Write(b)
+	if err == nil && n != len(b) {
+		err = io.ErrShortWrite
+	}
 	return err
 }
 
+// fail makes what the permit says to err the answer to everything that follows. A
+// message that lost a piece must not be completed.
+func (w *Writer) fail(err error) error {
+	if w.err = w.f.permit.Done(err); w.err == nil {
+		w.err = errors.Join(err, errPermit)
+	}
+	w.wipe()
+	return w.err
+}
+
+// wipe clears the plaintext. There are no keys to clear, see Permit.
 func (w *Writer) wipe() {
-	w.e.Close()
 	clear(w.buf[:cap(w.buf)])
 	w.buf = w.buf[:0]
 }

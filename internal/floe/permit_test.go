@@ -1,0 +1,59 @@
+package floe
+
+import (
+	"bytes"
+	"io"
+	"sync"
+)
+
+// fixed is a permit that always lends the same key. It notes how the message ended.
+type fixed struct {
+	key  []byte
+	mu   sync.Mutex
+	done []error
+}
+
+func (p *fixed) Lend(_ int64, workers int, f func(int, []byte) error) error {
+	errs := make([]error, workers)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			own := bytes.Clone(p.key)
+			errs[w] = f(w, own)
+			clear(own) // lent, not given
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *fixed) Still() error { return nil }
+
+func (p *fixed) Done(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done = append(p.done, err)
+	return err
+}
+
+// Streams of one worker, as most tests want them.
+func newWriter(dst io.Writer, key []byte, p params, aad []byte) (*Writer, error) {
+	w, err := startWriter(dst, &fixed{key: key}, p, aad, 1)
+	return w, err
+}
+
+func newReader(src io.Reader, key, aad []byte, allowed func([]byte) (params, error)) (*Reader, error) {
+	r, err := startReader(src, &fixed{key: key}, aad, 1, allowed)
+	return r, err
+}
+
+// headerError is what a stream says to a header alone.
+func headerError(key, aad, header []byte, allowed func([]byte) (params, error)) error {
+	_, err := newReader(bytes.NewReader(header), key, aad, allowed)
+	return err
+}
