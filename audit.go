@@ -83,7 +83,8 @@ const (
 	OutcomeSuccess  Outcome = "success"
 	OutcomeFailure  Outcome = "failure"  // Code and Class say why
 	OutcomeDenied   Outcome = "denied"   // refused: the key is denied, removed or suspended
-	OutcomeWithheld Outcome = "withheld" // recorded as a success before, but a denial came first: nothing was released. Reason holds the id of that event
+	OutcomeWithheld Outcome = "withheld" // recorded as a success before, but a denial came first: nothing was released, or of a stream not all. Reason holds the id of that event
+	OutcomeAborted  Outcome = "aborted"  // a stream that its user gave up: Reason says how. Part of it may have been released
 )
 
 // Event is one line of a tenant's audit log. It holds no plaintext, no

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,10 @@ type Options struct {
 	// PerOperation makes every Seal and Open ask KMS. Nothing is cached; each Seal
 	// has a data key of its own, inside its envelope. MaxAge must be 0.
 	PerOperation bool
+
+	// Parallelism is how many goroutines at most seal or open the segments of one stream
+	// at once; 1 means none but the caller's. 1 to 64. Defaults to GOMAXPROCS, up to 4.
+	Parallelism int
 
 	// AllowUnboundPolicy accepts CMKs whose policy would let the platform in for
 	// any tenant. By default they are refused (ErrPolicyUnbound): nothing
@@ -74,6 +79,7 @@ type Keeper struct {
 	sink         AuditSink
 	maxAge       time.Duration
 	perOperation bool
+	parallelism  int
 	allowUnbound bool
 	waiver       Waiver
 	waiverHash   string
@@ -109,7 +115,7 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 	bad := func(what string) (*Keeper, error) { return nil, fmt.Errorf("%w: %s", ErrArgument, what) }
 	k := &Keeper{
 		service: service, keys: keys, store: store, sink: sink,
-		maxAge: opts.MaxAge, perOperation: opts.PerOperation, allowUnbound: opts.AllowUnboundPolicy,
+		maxAge: opts.MaxAge, perOperation: opts.PerOperation, parallelism: opts.Parallelism, allowUnbound: opts.AllowUnboundPolicy,
 		waiver: DefaultWaiver(), log: opts.Logger, clock: lease.System(), limits: defaultLimits,
 	}
 	if err := random.Err(); err != nil {
@@ -126,6 +132,12 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 		k.maxAge = DefaultMaxAge
 	case k.maxAge < MinMaxAge || k.maxAge > MaxMaxAge:
 		return bad("MaxAge must be 1 s to 5 min")
+	}
+	if k.parallelism < 0 || k.parallelism > 64 {
+		return bad("Parallelism must be 1 to 64")
+	}
+	if k.parallelism == 0 {
+		k.parallelism = min(runtime.GOMAXPROCS(0), 4)
 	}
 	if opts.Waiver != nil {
 		k.waiver = *opts.Waiver

@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// Bounds of the data-key cache. One entry is about 500 bytes.
+// Bounds of the data-key cache. One entry is about 700 bytes.
 const (
 	maxLeases          = 10_000 // in a Keeper
 	maxLeasesPerTenant = 1_000  // so that one tenant cannot push out all others
@@ -35,6 +35,7 @@ type entry struct {
 	id         entryID
 	generation uint64 // 0: not of the Store
 	core       []byte // of the REF envelopes that it seals
+	wrapped    []byte // by the CMK of id; for streams, which carry it
 	dek        *DEK
 	proof      lease.Proof
 	request    string // of the KMS call that the proof rests on
@@ -85,7 +86,7 @@ func (t *tenantCache) install(a *access, e *entry, c lease.Call, read lease.Time
 	if have := t.entries[e.id]; have != nil && sameKey(have.dek, e.dek) {
 		// Operations may be using have.dek: it stays, and only the lease is new.
 		if proof.Newer(have.proof) {
-			have.proof, have.request = proof, e.request
+			have.proof, have.request, have.wrapped = proof, e.request, e.wrapped
 		}
 		gone, e = append(gone, e), have
 	} else {

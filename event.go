@@ -141,6 +141,10 @@ func (k *Keeper) withheld(e Event, err error) Event {
 
 // fail makes e the event of an operation that ended with err.
 func (e *Event) fail(err error) {
+	if g, ok := err.(*givenUp); ok {
+		e.Outcome, e.Reason = OutcomeAborted, g.reason
+		return
+	}
 	e.Outcome, e.Code = OutcomeFailure, Code(err)
 	if errors.Is(err, ErrKeyRevoked) {
 		e.Outcome = OutcomeDenied

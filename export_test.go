@@ -60,7 +60,7 @@ func (k *Keeper) Hold(ctx context.Context, s Scope, sealed []byte) (*Hold, error
 }
 
 func (h *Hold) Step(ctx context.Context, size int64, f func(raw []byte) error) error {
-	return h.h.step(ctx, size, f)
+	return h.h.step(ctx, size, 1, func(_ int, raw []byte) error { return f(raw) })
 }
 
 func (h *Hold) End(ctx context.Context, err error) error { return h.h.end(ctx, err) }

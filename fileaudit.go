@@ -82,12 +82,16 @@ func prepareAuditFile(f *os.File, path string) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
+	// The file's name is in the directory, and a new one would be lost with it. Also
+	// for an old file: the process that made it may have died just before this.
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil // has no such thing as the fsync of a directory
 	}
-	// The file's name is in the directory, and a new one would be lost with it. Also
-	// for an old file: the process that made it may have died just before this.
-	dir, err := os.Open(filepath.Dir(path))
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,9 @@ package byok
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
 
 	"github.com/byok-go/byok/internal/format"
 	"github.com/byok-go/byok/internal/lease"
@@ -26,7 +29,10 @@ type hold struct {
 	from  format.Recipient // where an envelope carries it; else zero
 	seals bool
 	err   error
-	ended bool
+
+	recorded bool // event is the outcome, and has been delivered
+	withheld bool // so has the event that takes a success back
+	ended    bool
 }
 
 // holdSeal begins a long Seal, under the data key that seals now. It counts as one
@@ -49,8 +55,7 @@ func (h *hold) begin(ctx context.Context, get func() (grant, error)) (*hold, err
 	defer h.t.k.leave()
 	g, err := get()
 	if h.g = g; err != nil {
-		h.err = err
-		return nil, h.end(ctx, nil)
+		return nil, h.end(ctx, err)
 	}
 	h.id, h.from = g.e.id, g.from
 	if g.inside { // made for one envelope: from here on it is leased like any that an envelope carries
@@ -61,9 +66,10 @@ func (h *hold) begin(ctx context.Context, get func() (grant, error)) (*hold, err
 	return h, nil
 }
 
-// step lends the data key to f, which works on size bytes, and then asks whether
-// what came of it may be released. If step fails, nothing may be.
-func (h *hold) step(ctx context.Context, size int64, f func(raw []byte) error) error {
+// step lends the data key to f, from as many goroutines as there are workers, which
+// together work on size bytes, and then asks whether what came of it may be released. If
+// step fails, nothing may be. f is called anew if the data key was evicted meanwhile.
+func (h *hold) step(ctx context.Context, size int64, workers int, f func(worker int, raw []byte) error) error {
 	if h.err != nil {
 		return h.err
 	}
@@ -71,22 +77,53 @@ func (h *hold) step(ctx context.Context, size int64, f func(raw []byte) error) e
 		return ErrClosed
 	}
 	if !h.t.k.enter() {
-		h.err = ErrClosed
-		return h.err
+		return h.fail(ctx, ErrClosed)
 	}
 	defer h.t.k.leave()
 	if q := h.g.quota; h.seals && q != nil {
-		if h.err = q.charge(ctx, 0, size); h.err != nil {
-			return h.err
+		if err := q.charge(ctx, 0, size); err != nil {
+			return h.fail(ctx, err)
 		}
 	}
-	var g grant
-	g, h.err = h.t.use(ctx, func() (grant, error) { return h.again(ctx) }, func(_ grant, raw []byte) error { return f(raw) })
-	if g.e != nil {
-		g.calls, g.quota = h.g.calls, h.g.quota // what began it
-		h.g = g
+	if err := h.lend(ctx, workers, f); err != nil {
+		return h.fail(ctx, err)
 	}
-	return h.err
+	return nil
+}
+
+// lend is one step, with a data key that is found anew.
+func (h *hold) lend(ctx context.Context, workers int, f func(worker int, raw []byte) error) error {
+	err := error(errWiped)
+	for try := 0; try < 3 && err == errWiped; try++ {
+		if h.t.k.closed.Load() {
+			return ErrClosed
+		}
+		g, gerr := h.again(ctx)
+		if g.e != nil {
+			g.calls, g.quota = h.g.calls, h.g.quota // what began it
+			h.g = g
+		}
+		if gerr != nil {
+			return gerr
+		}
+		err = g.e.dek.share(workers, f)
+	}
+	if err == errWiped {
+		err = ErrKeyUnavailable
+	}
+	if rerr := h.t.still(ctx, h.g); rerr != nil {
+		err = rerr // whatever came out, a denial is the newer truth
+	}
+	return err
+}
+
+// still asks whether what came of an earlier step may leave now. That the next step has
+// failed for a reason of its own, a segment that is not authentic, say, does not matter.
+func (h *hold) still(ctx context.Context) error {
+	if err := h.t.still(ctx, h.g); err != nil {
+		return h.fail(ctx, err)
+	}
+	return nil
 }
 
 // again finds the data key anew, as grantLeased does.
@@ -111,16 +148,84 @@ func (h *hold) again(ctx context.Context) (grant, error) {
 	return t.loaded(g, err)
 }
 
-// end records the one event of the operation, and reports whether it succeeded: err
-// is what went wrong beside the steps. It may be called more than once.
-func (h *hold) end(ctx context.Context, err error) error {
-	if h.ended {
+// fail makes err what the operation ends with. If its success has been recorded before,
+// that is taken back by a withheld event.
+func (h *hold) fail(ctx context.Context, err error) error {
+	if h.err != nil {
 		return h.err
 	}
-	h.ended = true
-	if h.err != nil {
+	if err = opaque(err); h.seals && errors.Is(err, ErrOpen) {
+		// The tenant's own current data key cannot be unwrapped, or is another one by now.
+		err = fmt.Errorf("%w: the current data key is damaged", ErrInternal)
+	}
+	h.err = err
+	if h.recorded && h.event.Outcome == OutcomeSuccess && !h.withheld {
+		h.withheld = true
+		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+		defer cancel()
+		_ = h.t.k.record(rctx, h.t.k.withheld(h.event, h.err))
+	}
+	return h.err
+}
+
+// outcome records the one event of the operation: its success, unless err or an earlier
+// step says otherwise. It returns what the caller gets. An err after a success has been
+// recorded takes it back.
+func (h *hold) outcome(ctx context.Context, err error) error {
+	if err != nil {
+		err = h.fail(ctx, err)
+	} else {
 		err = h.err
 	}
-	h.err = h.t.deliver(ctx, h.event, h.g, err)
-	return h.err
+	if h.recorded {
+		return err
+	}
+	h.recorded = true
+	if h.t.k.enter() { // so that Close waits for it
+		defer h.t.k.leave()
+	}
+	e := &h.event
+	if e.Calls, e.Proof = h.g.calls, h.g.proof; h.g.e != nil {
+		e.Key, e.DataKey, e.Version = h.g.e.id.key, h.g.e.id.dataKey, h.g.e.generation
+	}
+	if h.event, err = h.t.k.conclude(ctx, h.event, err); err != nil {
+		h.err = err
+		return err
+	}
+	if err = h.still(ctx); err == nil {
+		when := &h.t.opened
+		if h.seals {
+			when = &h.t.sealed
+		}
+		when.Store(h.t.k.clock.Now().Wall.UnixNano())
+	}
+	return err
+}
+
+// end is outcome for what makes no more steps.
+func (h *hold) end(ctx context.Context, err error) error {
+	err = h.outcome(ctx, err)
+	h.ended = true
+	return err
+}
+
+// share lends the key to n calls of f at once, each in a goroutine of its own but for the
+// first: whatever erases the traces of key bytes does so for each goroutine.
+func (d *DEK) share(n int, f func(i int, raw []byte) error) error {
+	if n <= 1 {
+		return d.Use(func(raw []byte) error { return f(0, raw) })
+	}
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := 1; i < n; i++ {
+		wg.Go(func() { errs[i] = d.Use(func(raw []byte) error { return f(i, raw) }) })
+	}
+	errs[0] = d.Use(func(raw []byte) error { return f(0, raw) })
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -102,7 +102,7 @@ func (t *tenantCache) unwrap(ctx context.Context, e *entry, wrapped []byte, read
 	if err == nil && !c.access.overtaken(proof) {
 		err = c.restore(ctx, wrapped, r.dek, ec)
 	}
-	e.dek, e.request = r.dek, r.RequestID
+	e.dek, e.request, e.wrapped = r.dek, r.RequestID, wrapped
 	return t.finish(ctx, c, e, proof, read, op, err)
 }
 
@@ -121,7 +121,7 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 		err = c.restore(ctx, r.wrapped, r.dek, ec)
 	}
 	e := t.newEntry(entryID{purpose: purpose, dataKey: id, key: s.Key}, 0)
-	e.dek, e.request = r.dek, r.RequestID
+	e.dek, e.request, e.wrapped = r.dek, r.RequestID, r.wrapped
 	if err != nil {
 		return t.finish(ctx, c, e, proof, read, OpLease, err)
 	}

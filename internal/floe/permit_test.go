@@ -43,13 +43,15 @@ func (p *fixed) Done(err error) error {
 
 // Streams of one worker, as most tests want them.
 func newWriter(dst io.Writer, key []byte, p params, aad []byte) (*Writer, error) {
-	w, err := startWriter(dst, &fixed{key: key}, p, aad, 1)
-	return w, err
+	return startWriter(dst, nil, &fixed{key: key}, p, aad, 1)
 }
 
 func newReader(src io.Reader, key, aad []byte, allowed func([]byte) (params, error)) (*Reader, error) {
-	r, err := startReader(src, &fixed{key: key}, aad, 1, allowed)
-	return r, err
+	h, err := readHeader(src, allowed)
+	if err != nil {
+		return nil, err
+	}
+	return NewReader(src, h, &fixed{key: key}, aad, 1)
 }
 
 // headerError is what a stream says to a header alone.

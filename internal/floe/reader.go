@@ -25,16 +25,12 @@ type Reader struct {
 	err    error  // what Read returns when unread is empty
 }
 
-// NewReader reads the header from src and checks it. It reads no further than
-// that, and takes no memory for segments before the header's tag was right. The
-// error is [ErrMalformed], [ErrAuth], the permit's, or src's own. If it fails, the permit
-// is not told. With more than one worker, as many goroutines open segments at once.
-func NewReader(src io.Reader, permit Permit, aad []byte, workers int) (*Reader, error) {
-	return startReader(src, permit, aad, workers, accept)
-}
-
-func startReader(src io.Reader, permit Permit, aad []byte, workers int, allowed func([]byte) (params, error)) (*Reader, error) {
-	f, err := resume(src, permit, aad, workers, allowed)
+// NewReader checks the header's tag, and returns a Reader for the message whose segments
+// follow in src. It takes no memory for them before the tag was right. With more than one
+// worker, as many goroutines open segments at once. The error is [ErrAuth], or the permit's;
+// the permit is not told of it. The aad is not retained.
+func NewReader(src io.Reader, h Header, permit Permit, aad []byte, workers int) (*Reader, error) {
+	f, err := h.resume(permit, aad, workers)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package floe
 import (
 	"errors"
 	"io"
-	"math"
 	"sync"
 )
 
@@ -17,7 +16,6 @@ import (
 // used from many goroutines; the permit decides whether they wait for each other.
 type ReaderAt struct {
 	src  io.ReaderAt
-	base int64 // where the first segment is
 	body int64 // length of all segments
 	f    frame
 	size int64 // of the plaintext
@@ -30,22 +28,20 @@ type ReaderAt struct {
 // scratch is what a read needs. It is as large as the largest read in one step so far.
 type scratch struct{ sealed, opened []byte }
 
-// NewReaderAt checks the header at the start of src and the final segment at its end, has
-// permit agree, and then returns. src is size bytes long and must not change. The aad is
-// not retained. The errors are those of [NewReader]. If it fails, permit is not told.
-func NewReaderAt(src io.ReaderAt, size int64, permit Permit, aad []byte, workers int) (*ReaderAt, error) {
-	return startReaderAt(src, size, permit, aad, workers, accept)
-}
-
-func startReaderAt(src io.ReaderAt, size int64, permit Permit, aad []byte, workers int, allowed func([]byte) (params, error)) (*ReaderAt, error) {
-	f, err := resume(io.NewSectionReader(src, 0, size), permit, aad, workers, allowed)
+// NewReaderAt checks the header's tag and the final segment at the end of src, has the permit
+// agree, and then returns. src is the whole message, with the header at its start; it is size
+// bytes long and must not change. The error is [ErrAuth], the permit's or src's own; the
+// permit is not told of it. The aad is not retained.
+func NewReaderAt(src io.ReaderAt, size int64, h Header, permit Permit, aad []byte, workers int) (*ReaderAt, error) {
+	opened := h.OpenedSize(size)
+	if opened < 0 {
+		return nil, ErrAuth
+	}
+	f, err := h.resume(permit, aad, workers)
 	if err != nil {
 		return nil, err
 	}
-	r := &ReaderAt{src: src, base: HeaderSize, body: size - HeaderSize, f: f}
-	if r.size = f.p.openedSize64(size); r.size < 0 {
-		return nil, ErrAuth
-	}
+	r := &ReaderAt{src: src, body: size - HeaderSize, f: f, size: opened}
 	var s scratch
 	last := r.segments() - 1
 	_, good, err := r.open(&s, last, 1)
@@ -114,7 +110,7 @@ func (r *ReaderAt) open(s *scratch, first int64, count int) (opened []byte, good
 	from := first * int64(segment)
 	length := min(int64(count)*int64(segment), r.body-from)
 	sealed := s.sealed[:length]
-	n, err := r.src.ReadAt(sealed, r.base+from)
+	n, err := r.src.ReadAt(sealed, HeaderSize+from)
 	if n < len(sealed) {
 		if err == nil {
 			err = io.ErrNoProgress // it breaks the contract of io.ReaderAt
@@ -163,17 +159,4 @@ func (r *ReaderAt) end(err error) {
 func (r *ReaderAt) Close() error {
 	r.end(ErrClosed)
 	return nil
-}
-
-// openedSize64 is openedSize for what does not have to fit in memory.
-func (p params) openedSize64(n int64) int64 {
-	if n < HeaderSize+SegmentOverhead || n > math.MaxInt64-int64(p.segment) {
-		return -1
-	}
-	body, segment := n-HeaderSize, int64(p.segment)
-	segments := (body-1)/segment + 1
-	if segments > maxSegments || body-(segments-1)*segment < SegmentOverhead {
-		return -1
-	}
-	return body - segments*SegmentOverhead
 }

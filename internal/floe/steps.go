@@ -2,6 +2,7 @@ package floe
 
 import (
 	"io"
+	"math"
 	"slices"
 )
 
@@ -56,16 +57,48 @@ func begin(permit Permit, p params, aad []byte, workers int) (frame, error) {
 	return f, err
 }
 
-// resume reads the header of a message that is to be opened, and checks it.
-func resume(src io.Reader, permit Permit, aad []byte, workers int, allowed func([]byte) (params, error)) (frame, error) {
-	f := frame{aad: slices.Clone(aad), permit: permit, workers: max(1, workers)}
-	err := readFull(src, f.header[:])
-	if err != nil {
-		return f, err
+// Header is the header of a message that is to be opened: its parameters are among those
+// allowed, and nothing else is known of it.
+type Header struct {
+	p     params
+	bytes [HeaderSize]byte
+}
+
+// ReadHeader reads a header from src, and not a byte more. Whoever has to ask for a key
+// does it first: for some inputs there is no key. The error is [ErrMalformed], [ErrAuth] for
+// one that is cut short, or src's own.
+func ReadHeader(src io.Reader) (Header, error) { return readHeader(src, accept) }
+
+func readHeader(src io.Reader, allowed func([]byte) (params, error)) (h Header, err error) {
+	if err = readFull(src, h.bytes[:]); err != nil {
+		return h, err
 	}
-	if f.p, err = allowed(f.header[:]); err != nil {
-		return f, err
+	if h.p, err = allowed(h.bytes[:]); err != nil {
+		return h, err
 	}
+	if want := h.p.encode(); string(h.bytes[:paramsSize]) != string(want[:]) {
+		return h, ErrMalformed
+	}
+	return h, nil
+}
+
+// OpenedSize is how long the plaintext of a message of n bytes is if it is authentic, and -1
+// if none is so long.
+func (h Header) OpenedSize(n int64) int64 {
+	if n < HeaderSize+SegmentOverhead || n > math.MaxInt64-int64(h.p.segment) {
+		return -1
+	}
+	body, segment := n-HeaderSize, int64(h.p.segment)
+	segments := (body-1)/segment + 1
+	if segments > maxSegments || body-(segments-1)*segment < SegmentOverhead {
+		return -1
+	}
+	return body - segments*SegmentOverhead
+}
+
+// resume checks the header's tag.
+func (h Header) resume(permit Permit, aad []byte, workers int) (frame, error) {
+	f := frame{p: h.p, header: h.bytes, aad: slices.Clone(aad), permit: permit, workers: max(1, workers)}
 	return f, f.each(0, 0, nil)
 }
 

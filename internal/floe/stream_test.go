@@ -28,6 +28,23 @@ func plainChunks(tb testing.TB) cipher.AEAD {
 	return aead
 }
 
+// openStream and openAt open what was sealed with the key and aad of the tests.
+func openStream(src io.Reader, workers int) (*Reader, error) {
+	h, err := ReadHeader(src)
+	if err != nil {
+		return nil, err
+	}
+	return NewReader(src, h, &fixed{key: testKey}, testAAD, workers)
+}
+
+func openAt(src io.ReaderAt, size int64, workers int) (*ReaderAt, error) {
+	h, err := ReadHeader(io.NewSectionReader(src, 0, size))
+	if err != nil {
+		return nil, err
+	}
+	return NewReaderAt(src, size, h, &fixed{key: testKey}, testAAD, workers)
+}
+
 const streamSize = 64 << 20
 
 // zeros has n bytes.
@@ -57,7 +74,7 @@ func BenchmarkStream(b *testing.B) {
 			b.SetBytes(streamSize)
 			b.ReportAllocs()
 			for b.Loop() {
-				w, err := NewWriter(io.Discard, &fixed{key: testKey}, Params{}, testAAD, workers)
+				w, err := NewWriter(io.Discard, nil, &fixed{key: testKey}, Params{}, testAAD, workers)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -73,7 +90,7 @@ func BenchmarkStream(b *testing.B) {
 			b.SetBytes(streamSize)
 			b.ReportAllocs()
 			for b.Loop() {
-				w, err := NewWriter(io.Discard, &fixed{key: testKey}, Params{}, testAAD, workers)
+				w, err := NewWriter(io.Discard, nil, &fixed{key: testKey}, Params{}, testAAD, workers)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -110,7 +127,7 @@ func BenchmarkStream(b *testing.B) {
 			b.SetBytes(streamSize)
 			b.ReportAllocs()
 			for b.Loop() {
-				r, err := NewReader(bytes.NewReader(ct), &fixed{key: testKey}, testAAD, workers)
+				r, err := openStream(bytes.NewReader(ct), workers)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -132,7 +149,7 @@ func BenchmarkReadAt(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer f.Close()
-			w, err := NewWriter(f, &fixed{key: testKey}, Params{}, testAAD, 2)
+			w, err := NewWriter(f, nil, &fixed{key: testKey}, Params{}, testAAD, 2)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -144,7 +161,7 @@ func BenchmarkReadAt(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			r, err := NewReaderAt(f, info.Size(), &fixed{key: testKey}, testAAD, 1)
+			r, err := openAt(f, info.Size(), 1)
 			if err != nil || r.Size() != int64(size) {
 				b.Fatal(err)
 			}

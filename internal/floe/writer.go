@@ -3,6 +3,7 @@ package floe
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -24,23 +25,23 @@ type Writer struct {
 	err    error // what every operation returns from now on
 }
 
-// NewWriter writes a header to dst and returns a Writer for the message, which seals with
-// so many goroutines at once, 1 without any. The aad is not retained. If it fails, permit
-// is not told.
-func NewWriter(dst io.Writer, permit Permit, p Params, aad []byte, workers int) (*Writer, error) {
+// NewWriter writes head, which is whatever stands before the message, and the message's header
+// to dst. The Writer seals with so many goroutines at once, 1 without any. If it fails, the
+// permit is not told. The aad is not retained.
+func NewWriter(dst io.Writer, head []byte, permit Permit, p Params, aad []byte, workers int) (*Writer, error) {
 	pp, err := p.resolve()
 	if err != nil {
 		return nil, err
 	}
-	return startWriter(dst, permit, pp, aad, workers)
+	return startWriter(dst, head, permit, pp, aad, workers)
 }
 
-func startWriter(dst io.Writer, permit Permit, p params, aad []byte, workers int) (*Writer, error) {
+func startWriter(dst io.Writer, head []byte, permit Permit, p params, aad []byte, workers int) (*Writer, error) {
 	f, err := begin(permit, p, aad, workers)
 	if err != nil {
 		return nil, err
 	}
-	if err := writeAll(dst, f.header[:]); err != nil {
+	if err := writeAll(dst, append(slices.Clone(head), f.header[:]...)); err != nil {
 		return nil, err
 	}
 	return &Writer{dst: dst, f: f, step: 1}, nil

@@ -111,7 +111,7 @@ func TestNewWriterMistakes(t *testing.T) {
 	if _, err := newWriter(io.Discard, testKey[:5], tiny, nil); err != errKeySize {
 		t.Error(err)
 	}
-	if _, err := NewWriter(io.Discard, &fixed{key: testKey}, Params{64}, nil, 1); err != errParams {
+	if _, err := NewWriter(io.Discard, nil, &fixed{key: testKey}, Params{64}, nil, 1); err != errParams {
 		t.Error(err)
 	}
 	if _, err := newReader(bytes.NewReader(mustSeal(t, params{4096, 20}, nil)), nil, testAAD, accept); err != errKeySize {
@@ -123,7 +123,7 @@ func TestNewWriterMistakes(t *testing.T) {
 // every byte arrives once, and the race detector is content.
 func TestConcurrentStreams(t *testing.T) {
 	var sink bytes.Buffer
-	w, err := NewWriter(&sink, &fixed{key: testKey}, Params{4096}, testAAD, 2)
+	w, err := NewWriter(&sink, nil, &fixed{key: testKey}, Params{4096}, testAAD, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestConcurrentStreams(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := NewReader(&sink, &fixed{key: testKey}, testAAD, 2)
+	r, err := openStream(&sink, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
