@@ -118,7 +118,7 @@ type opening struct {
 	permit *permit
 	size   int64  // of the header, before FLOE's
 	aad    []byte // of FLOE
-	floe   floe.Header
+	floe   *floe.Header
 }
 
 // openStream reads both headers, and then gets the data key: KMS is not asked for a key to

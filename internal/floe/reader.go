@@ -15,7 +15,7 @@ import (
 type Reader struct {
 	mu     sync.Mutex
 	src    io.Reader
-	f      frame
+	f      *frame
 	pos    uint64
 	step   int    // how many segments the next step takes: 1, 2, 4 and so on
 	sealed []byte // room for the segments of a step
@@ -29,7 +29,7 @@ type Reader struct {
 // follow in src. It takes no memory for them before the tag was right. With more than one
 // worker, as many goroutines open segments at once. The error is [ErrAuth], or the permit's;
 // the permit is not told of it. The aad is not retained.
-func NewReader(src io.Reader, h Header, permit Permit, aad []byte, workers int) (*Reader, error) {
+func NewReader(src io.Reader, h *Header, permit Permit, aad []byte, workers int) (*Reader, error) {
 	f, err := h.resume(permit, aad, workers)
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ import (
 type ReaderAt struct {
 	src  io.ReaderAt
 	body int64 // length of all segments
-	f    frame
+	f    *frame
 	size int64 // of the plaintext
 
 	mu    sync.Mutex
@@ -32,7 +32,7 @@ type scratch struct{ sealed, opened []byte }
 // agree, and then returns. src is the whole message, with the header at its start; it is size
 // bytes long and must not change. The error is [ErrAuth], the permit's or src's own; the
 // permit is not told of it. The aad is not retained.
-func NewReaderAt(src io.ReaderAt, size int64, h Header, permit Permit, aad []byte, workers int) (*ReaderAt, error) {
+func NewReaderAt(src io.ReaderAt, size int64, h *Header, permit Permit, aad []byte, workers int) (*ReaderAt, error) {
 	opened := h.OpenedSize(size)
 	if opened < 0 {
 		return nil, ErrAuth

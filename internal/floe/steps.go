@@ -43,8 +43,8 @@ const perWorker = 512 << 10
 func (f *frame) most() int { return f.workers * max(1, perWorker/f.p.segment) }
 
 // begin draws an IV and makes the header of a new message.
-func begin(permit Permit, p params, aad []byte, workers int) (frame, error) {
-	f := frame{p: p, aad: slices.Clone(aad), permit: permit, workers: max(1, workers)}
+func begin(permit Permit, p params, aad []byte, workers int) (*frame, error) {
+	f := &frame{p: p, aad: slices.Clone(aad), permit: permit, workers: max(1, workers)}
 	err := permit.Lend(0, 1, func(_ int, key []byte) error {
 		m, err := startSealing(key, p, f.aad)
 		if err != nil {
@@ -67,24 +67,26 @@ type Header struct {
 // ReadHeader reads a header from src, and not a byte more. Whoever has to ask for a key
 // does it first: for some inputs there is no key. The error is [ErrMalformed], [ErrAuth] for
 // one that is cut short, or src's own.
-func ReadHeader(src io.Reader) (Header, error) { return readHeader(src, accept) }
+func ReadHeader(src io.Reader) (*Header, error) { return readHeader(src, accept) }
 
-func readHeader(src io.Reader, allowed func([]byte) (params, error)) (h Header, err error) {
-	if err = readFull(src, h.bytes[:]); err != nil {
-		return h, err
+func readHeader(src io.Reader, allowed func([]byte) (params, error)) (*Header, error) {
+	h := new(Header)
+	if err := readFull(src, h.bytes[:]); err != nil {
+		return nil, err
 	}
+	var err error
 	if h.p, err = allowed(h.bytes[:]); err != nil {
-		return h, err
+		return nil, err
 	}
 	if want := h.p.encode(); string(h.bytes[:paramsSize]) != string(want[:]) {
-		return h, ErrMalformed
+		return nil, ErrMalformed
 	}
 	return h, nil
 }
 
 // OpenedSize is how long the plaintext of a message of n bytes is if it is authentic, and -1
 // if none is so long.
-func (h Header) OpenedSize(n int64) int64 {
+func (h *Header) OpenedSize(n int64) int64 {
 	if n < HeaderSize+SegmentOverhead || n > math.MaxInt64-int64(h.p.segment) {
 		return -1
 	}
@@ -97,8 +99,8 @@ func (h Header) OpenedSize(n int64) int64 {
 }
 
 // resume checks the header's tag.
-func (h Header) resume(permit Permit, aad []byte, workers int) (frame, error) {
-	f := frame{p: h.p, header: h.bytes, aad: slices.Clone(aad), permit: permit, workers: max(1, workers)}
+func (h *Header) resume(permit Permit, aad []byte, workers int) (*frame, error) {
+	f := &frame{p: h.p, header: h.bytes, aad: slices.Clone(aad), permit: permit, workers: max(1, workers)}
 	return f, f.each(0, 0, nil)
 }
 

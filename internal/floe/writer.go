@@ -16,7 +16,7 @@ import (
 type Writer struct {
 	mu     sync.Mutex
 	dst    io.Writer
-	f      frame
+	f      *frame
 	pos    uint64
 	step   int    // how many segments the next step takes: 1, 2, 4 and so on
 	buf    []byte // plaintext not sealed yet

@@ -178,9 +178,13 @@ var mutations = []mutation{
 	{name: "hold-goes-on-after-an-error", file: "hold.go", tests: "LongOp",
 		old: "\tif h.err != nil {\n\t\treturn h.err\n\t}\n\tif h.ended", new: "\tif h.ended"},
 	{name: "hold-ends-twice", file: "hold.go", tests: "LongOp", // I18
-		old: "\th.ended = true\n", new: ""},
+		old: "\th.recorded = true\n", new: ""},
 	{name: "hold-forgets-its-error", file: "hold.go", tests: "LongOp",
-		old: "\tif h.err != nil {\n\t\terr = h.err\n\t}\n", new: ""},
+		old: "\t} else {\n\t\terr = h.err\n\t}\n", new: "\t}\n"},
+	{name: "hold-releases-without-asking", file: "hold.go", tests: "LongOp", // I8: denied during the step
+		old: "if rerr := h.t.still(ctx, h.g); rerr != nil {", new: "if rerr := error(nil); rerr != nil {"},
+	{name: "hold-success-stands", file: "hold.go", tests: "Stream|LongOp", // I18
+		old: "\t\t_ = h.t.k.record(rctx, h.t.k.withheld(h.event, h.err))\n", new: "\t\t_ = rctx\n"},
 	{name: "hold-bytes-not-counted", file: "hold.go", tests: "LongOp", // I15
 		old: "q.charge(ctx, 0, size)", new: "q.charge(ctx, 0, 0)"},
 	{name: "hold-keeps-close-waiting", file: "hold.go", tests: "LongOp", // I20
@@ -366,7 +370,27 @@ var mutations = []mutation{
 	{name: "floe-half-commitment", file: "internal/floe/message.go", tests: ".",
 		old: "if subtle.ConstantTimeCompare(tag[:], m.header[prefixSize:]) != 1 {", new: "if subtle.ConstantTimeCompare(tag[:16], m.header[prefixSize:prefixSize+16]) != 1 {"},
 	{name: "floe-no-trailing-probe", file: "internal/floe/reader.go", tests: ".",
-		old: "\tif err := probeEnd(r.src); err != nil {\n\t\treturn err\n\t}\n", new: ""},
+		old: "\t\t\tif err = probeEnd(r.src); err != nil {\n\t\t\t\treturn n, length, false, err\n\t\t\t}\n", new: ""},
+	{name: "floe-trailing-data-ignored", file: "internal/floe/reader.go", tests: ".",
+		old: "\t\tcase len(rest) > int(claim):\n\t\t\treturn n, length, false, ErrAuth // something follows the end\n", new: ""},
+	{name: "floe-release-behind-a-hole", file: "internal/floe/steps.go", tests: ".", // A13
+		old: "good < n && !bad[good] {", new: "good < n {"},
+	{name: "floe-opened-stays-opened", file: "internal/floe/reader.go", dir: ".", tests: "Stream", // I8: opened before the denial
+		old: "if err := r.f.permit.Still(); err != nil {", new: "if err := error(nil); err != nil {"},
+	{name: "floe-end-before-its-event", file: "internal/floe/reader.go", dir: ".", tests: "Stream", // I18
+		old: "if r.end(nil); r.err == nil {", new: "if r.over = true; r.err == nil {"},
+	{name: "floe-sealed-before-its-event", file: "internal/floe/writer.go", dir: ".", tests: "Stream",
+		old: "err = w.f.permit.Done(nil)", new: "err = nil"},
+	{name: "floe-two-encodings", file: "internal/floe/writer.go", tests: ".", // A21: an empty last segment
+		old: "len(w.buf) == 0 && len(p) > n {", new: "len(w.buf) == 0 && len(p) >= n {"},
+	{name: "floe-writer-goes-on", file: "internal/floe/writer.go", tests: ".", // A19
+		old: "\tif w.err = w.f.permit.Done(err); w.err == nil {", new: "\tif _ = w.f.permit.Done(err); false {"},
+	{name: "floe-size-before-the-end", file: "internal/floe/readerat.go", dir: ".", tests: "Stream", // A16
+		old: "if err == nil && good != 1 {", new: "if false {"},
+	{name: "floe-readerat-releases-all", file: "internal/floe/readerat.go", dir: ".", tests: "Stream",
+		old: "\t\t\tclear(p[:n]) // nothing is released beside an error but io.EOF\n\t\t\treturn 0, err\n", new: "\t\t\treturn n, err\n"},
+	{name: "floe-readerat-forgives", file: "internal/floe/readerat.go", dir: ".", tests: "Stream",
+		old: "\tif r.err == nil {\n\t\tr.err = err\n\t}\n", new: ""},
 	{name: "floe-final-flag-not-bound", file: "internal/floe/message.go", tests: ".",
 		old: "\tif final {\n\t\tm.segment[8] = 1\n\t}\n", new: ""},
 	{name: "floe-position-not-bound", file: "internal/floe/message.go", tests: ".",
@@ -381,7 +405,7 @@ var mutations = []mutation{
 		old: "clear(out[start:])", new: "_ = start"},
 	{name: "floe-segment-of-any-size", file: "internal/floe/floe.go", tests: ".",
 		old: "\tcase smallSegmentSize, DefaultSegmentSize, largeSegmentSize:\n\t\treturn params{int(size), rotationBits}, nil\n\t}\n\treturn params{}, ErrMalformed", new: "\tdefault:\n\t\treturn params{int(size), rotationBits}, nil\n\t}"},
-	{name: "floe-truncation-is-the-end", file: "internal/floe/reader.go", tests: ".",
+	{name: "floe-truncation-is-the-end", file: "internal/floe/source.go", tests: ".",
 		old: "if errors.Is(err, io.EOF) || err == io.ErrUnexpectedEOF {", new: "if errors.Is(err, io.ErrUnexpectedEOF) {"},
 
 	// The envelope's header.
