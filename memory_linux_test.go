@@ -19,12 +19,9 @@ import (
 
 // Reads /proc/self/mem, which Linux has and others have not.
 
-// keyForms are the shapes in which a key is looked for: itself, the pads of an HMAC
-// that is keyed with it (the key with each byte ^ 0x36, ^ 0x5c), and base64, in
-// which KMS sends it.
-var keyForms = []string{"raw", "ipad", "opad", "base64"}
-
-// patterns returns the forms of a key, masked as the key is.
+// patterns returns the shapes in which a key is looked for, masked as the key is:
+// itself, the pads of an HMAC that is keyed with it (the key with each byte ^ 0x36,
+// ^ 0x5c), and base64, in which KMS sends it.
 func patterns(masked []byte) map[string][]byte {
 	p := map[string][]byte{"raw": masked, "ipad": make([]byte, len(masked)), "opad": make([]byte, len(masked))}
 	raw := make([]byte, len(masked))
