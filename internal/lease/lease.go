@@ -193,7 +193,9 @@ type Proof struct {
 }
 
 // Prove makes a proof of a call that succeeded, dated at the earlier of the
-// issue of the call and of the Store read that permitted it. jitter in [0, 1) spreads
+// issue of the call and of the Store read that permitted it. The read comes first if
+// the monotonic clock sees no time between them, since a machine that was suspended there has
+// a read that is old, and only the wall clock knows. jitter in [0, 1) spreads
 // renewals over 45 to 55 % of maxAge. It reports false if the key is denied: a
 // success while other operations are still refused grants no lease.
 func (k *Key) Prove(c Call, read Time, maxAge time.Duration, jitter float64) (Proof, bool) {
@@ -201,7 +203,7 @@ func (k *Key) Prove(c Call, read Time, maxAge time.Duration, jitter float64) (Pr
 		return Proof{}, false
 	}
 	at := c.at
-	if read.Before(at) {
+	if !at.Before(read) {
 		at = read
 	}
 	return Proof{at: at, gen: k.gen, refresh: time.Duration(float64(maxAge) * (0.45 + 0.1*jitter))}, true

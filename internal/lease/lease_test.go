@@ -236,6 +236,21 @@ func TestI5_Breaker(t *testing.T) {
 	check(t, "renewal again", &k, p, at(45*time.Second), Refresh)
 }
 
+// The machine is suspended between the Store's answer and the question to KMS: what
+// the Store said is as old as the wall clock says. Found by TestModel.
+func TestF3_SuspendedAfterTheRead(t *testing.T) {
+	var k Key
+	read := at(time.Hour)
+	woken := Time{Mono: read.Mono, Wall: read.Wall.Add(2 * time.Minute)}
+	c := k.Begin(Unwrap, woken)
+	k.Succeed(c)
+	p, ok := k.Prove(c, read, maxAge, 0)
+	if !ok {
+		t.Fatal("no proof")
+	}
+	check(t, "two minutes after the read", &k, p, woken, Expired)
+}
+
 func TestE6_OlderProofIsNotNewer(t *testing.T) {
 	var k Key
 	a, b := k.Begin(Unwrap, at(1)), k.Begin(Unwrap, at(2))

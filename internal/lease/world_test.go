@@ -222,7 +222,7 @@ func (w *world) alive(c *call) bool {
 		return false
 	}
 	from, now := c.issuedAt, w.clock(c.p)
-	if c.readAt.Mono < from.Mono {
+	if c.readAt.Mono <= from.Mono { // a tie: the Store comes first
 		from = c.readAt
 	}
 	mono, wall := now.Mono-from.Mono, now.Wall.Sub(from.Wall)
