@@ -124,7 +124,7 @@ func TestOneKey(t *testing.T) {
 					if got := k.Succeed(c); got != counts {
 						t.Fatalf("Succeed = %v, want %v", got, counts)
 					}
-					p, ok := k.Prove(c, now, maxAge, rapid.Float64Range(0, 0.999).Draw(t, "jitter"))
+					p, ok := k.Prove(c, issued[id], maxAge, rapid.Float64Range(0, 0.999).Draw(t, "jitter"))
 					if want := counts && !m.denied(len(m.events)) && c.op != Wrap; ok != want {
 						t.Fatalf("Prove = %v, want %v", ok, want)
 					}
