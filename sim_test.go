@@ -15,6 +15,7 @@ import (
 
 	"github.com/byok-go/byok"
 	"github.com/byok-go/byok/byoktest"
+	"github.com/byok-go/byok/internal/fipstest"
 	"github.com/byok-go/byok/kmsfake"
 )
 
@@ -310,6 +311,9 @@ func (s *sim) recover() {
 func TestSimulation(t *testing.T) {
 	var sealed int
 	for i := range *simRuns {
+		if i%20 == 0 {
+			fipstest.Refresh()
+		}
 		seed := *simSeed + uint64(i)
 		synctest.Test(t, func(t *testing.T) {
 			s := &sim{t: t, r: rand.New(rand.NewPCG(seed, 0)), env: byoktest.New(t, &byoktest.Options{Keeper: simOptions}), denied: map[string]bool{}, enabled: true}
