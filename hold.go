@@ -154,7 +154,10 @@ func (h *hold) fail(ctx context.Context, err error) error {
 	if h.err != nil {
 		return h.err
 	}
-	if err = opaque(err); h.seals && errors.Is(err, ErrOpen) {
+	if !errors.Is(err, ErrMalformed) { // which says more, of public bytes
+		err = opaque(err)
+	}
+	if h.seals && errors.Is(err, ErrOpen) {
 		// The tenant's own current data key cannot be unwrapped, or is another one by now.
 		err = fmt.Errorf("%w: the current data key is damaged", ErrInternal)
 	}

@@ -42,6 +42,97 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
+// FuzzStream looks for a difference between opening at once, as a stream in pieces of any
+// size, by several goroutines, and by random access.
+func FuzzStream(f *testing.F) {
+	cases := floeCases(f)
+	key, aad := fromHex(f, cases[0].Key), fromHex(f, cases[0].AAD)
+	for i, c := range cases {
+		f.Add(fromHex(f, c.CT), uint8(i*7), uint8(i))
+	}
+	f.Fuzz(func(t *testing.T, ct []byte, piece, workers uint8) {
+		for _, allowed := range []func([]byte) (params, error){accept, pinned(tiny)} {
+			want, wantErr := open(nil, key, aad, ct, allowed)
+			src := &pieces{bytes.NewReader(ct), 1 + int(piece)}
+			h, err := readHeader(src, allowed)
+			if err != nil {
+				if wantErr == nil {
+					t.Fatalf("ReadHeader: %v", err)
+				}
+				continue
+			}
+			permit := &fixed{key: key}
+			r, err := NewReader(src, h, permit, aad, 1+int(workers)%5)
+			var got []byte
+			if err == nil {
+				got, err = io.ReadAll(r)
+			}
+			if err != wantErr || err == nil && !bytes.Equal(got, want) {
+				t.Fatalf("Reader: %d bytes, %v; Open: %v", len(got), err, wantErr)
+			}
+			at, err := NewReaderAt(bytes.NewReader(ct), int64(len(ct)), h, permit, aad, 1+int(workers)%5)
+			if err == nil {
+				got = make([]byte, at.Size())
+				_, err = at.ReadAt(got, 0)
+			}
+			if err != wantErr || err == nil && !bytes.Equal(got, want) {
+				t.Fatalf("ReaderAt: %v, Open: %v", err, wantErr)
+			}
+		}
+	})
+}
+
+type pieces struct {
+	src io.Reader
+	n   int
+}
+
+func (p *pieces) Read(b []byte) (int, error) { return p.src.Read(b[:min(len(b), p.n)]) }
+
+// FuzzRange reads a range of a message in which perhaps a bit is wrong: what comes out is a part
+// of the message, or an error.
+func FuzzRange(f *testing.F) {
+	for _, n := range []uint16{0, 1, 31, 32, 33, 63, 64, 65, 327} {
+		for i, off := range []uint16{0, 1, n / 2, n, n + 1} {
+			f.Add(n, off, uint16(i*20), uint16(0))
+			f.Add(n, off, n, 8*HeaderSize+uint16(i)*100)
+		}
+	}
+	f.Fuzz(func(t *testing.T, size, off, n, flip uint16) {
+		msg := make([]byte, int(size)%2000)
+		for i := range msg {
+			msg[i] = byte(i ^ i>>5)
+		}
+		ct := mustSeal(t, tiny, msg)
+		if flip != 0 {
+			ct[int(flip)/8%len(ct)] ^= 1 << (flip % 8)
+		}
+		var r *ReaderAt
+		h, err := readHeader(bytes.NewReader(ct), pinned(tiny))
+		if err == nil {
+			r, err = NewReaderAt(bytes.NewReader(ct), int64(len(ct)), h, &fixed{key: testKey}, testAAD, 2)
+		}
+		if err != nil {
+			if flip == 0 || err != ErrAuth && err != ErrMalformed {
+				t.Fatal(err)
+			}
+			return
+		}
+		buf := make([]byte, n)
+		k, err := r.ReadAt(buf, int64(off))
+		want := msg[min(int(off), len(msg)):min(int(off)+int(n), len(msg))]
+		if err != nil && err != io.EOF {
+			if flip == 0 || err != ErrAuth || k != 0 {
+				t.Fatal(k, err)
+			}
+			return
+		}
+		if r.Size() != int64(len(msg)) || !bytes.Equal(buf[:k], want) || (err == io.EOF) != (len(want) < int(n)) {
+			t.Fatalf("%d bytes at %d of %d, bit %d: %d, %v", n, off, len(msg), flip, k, err)
+		}
+	})
+}
+
 var benchSizes = []int{64, 1 << 10, 64 << 10, 1 << 20}
 
 func BenchmarkSeal(b *testing.B) {

@@ -2,31 +2,23 @@ package floe
 
 import (
 	"bytes"
-	"crypto/aes"
 	"crypto/cipher"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"hash"
 	"io"
-	"math/rand/v2"
-	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
-)
+	"testing/iotest"
 
-// plainChunks is what a stream is measured against: the same segments, sealed by AES-GCM
-// with random nonces under one key, and nothing else.
-func plainChunks(tb testing.TB) cipher.AEAD {
-	tb.Helper()
-	block, err := aes.NewCipher(testKey)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return aead
-}
+	"pgregory.net/rapid"
+)
 
 // openStream and openAt open what was sealed with the key and aad of the tests.
 func openStream(src io.Reader, workers int) (*Reader, error) {
@@ -45,133 +37,291 @@ func openAt(src io.ReaderAt, size int64, workers int) (*ReaderAt, error) {
 	return NewReaderAt(src, size, h, &fixed{key: testKey}, testAAD, workers)
 }
 
-const streamSize = 64 << 20
+// A21, for every segment length and with as many goroutines as one likes: what the streams
+// write is what Seal writes, and each opens what the others made.
+func TestStreamsAtEveryBoundary_A21(t *testing.T) {
+	for _, size := range []int{4096, 65536, 1048576} {
+		p := params{size, rotationBits}
+		for _, n := range []int{0, 1, p.plain() - 1, p.plain(), p.plain() + 1, 2*p.plain() - 1, 2 * p.plain(), 2*p.plain() + 1, 10*p.plain() + 7} {
+			msg := randomBytes(n)
+			one := mustSeal(t, p, msg)
+			for _, workers := range []int{1, 2, 5} {
+				var dst bytes.Buffer
+				permit := &fixed{key: testKey}
+				w, err := NewWriter(&dst, []byte("head"), permit, Params{size}, testAAD, workers)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if k, err := io.Copy(w, iotest.HalfReader(bytes.NewReader(msg))); k != int64(n) || err != nil {
+					t.Fatal(k, err)
+				}
+				if err := w.Close(); err != nil || !slices.Equal(permit.done, []error{nil}) {
+					t.Fatal(err, permit.done)
+				}
+				sealed, ok := bytes.CutPrefix(dst.Bytes(), []byte("head"))
+				if !ok || len(sealed) != len(one) {
+					t.Fatalf("%d bytes for %d", len(sealed), n)
+				}
+				if got, err := Open(nil, testKey, testAAD, sealed); err != nil || !bytes.Equal(got, msg) {
+					t.Fatalf("Open of a stream of %d: %v", n, err)
+				}
+				r, err := openStream(bytes.NewReader(one), workers)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, msg) {
+					t.Fatalf("Reader of %d: %d bytes, %v", n, len(got), err)
+				}
+				at, err := openAt(bytes.NewReader(sealed), int64(len(sealed)), workers)
+				if err != nil || at.Size() != int64(n) {
+					t.Fatalf("ReaderAt of %d: %v", n, err)
+				}
+				got := make([]byte, n+1)
+				if k, err := at.ReadAt(got, 0); k != n || err != io.EOF || !bytes.Equal(got[:k], msg) {
+					t.Fatalf("ReadAt of %d: %d, %v", n, k, err)
+				}
+			}
+		}
+	}
+}
 
-// zeros has n bytes.
-type zeros struct{ n int }
+// A13, with several segments opened at once: those before the first bad one come out, and
+// none behind it, be it authentic.
+func TestStreams_A13_SeveralAtOnce(t *testing.T) {
+	const segments = 70
+	p := params{4096, rotationBits}
+	msg := randomBytes((segments-1)*p.plain() + 9)
+	good := mustSeal(t, p, msg)
+	for k := range segments {
+		ct := bytes.Clone(good)
+		ct[HeaderSize+4096*k+20] ^= 4
+		permit := &fixed{key: testKey}
+		h, err := ReadHeader(bytes.NewReader(ct))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := NewReader(bytes.NewReader(ct[HeaderSize:]), h, permit, testAAD, 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got bytes.Buffer
+		if _, err = r.WriteTo(&got); err != ErrAuth || !bytes.Equal(got.Bytes(), msg[:k*p.plain()]) {
+			t.Errorf("segment %d bad: %d bytes, %v", k, got.Len(), err)
+		}
+		if !slices.Equal(permit.done, []error{ErrAuth}) {
+			t.Errorf("the permit was told %v", permit.done)
+		}
+	}
+}
 
-func (z *zeros) Read(p []byte) (int, error) {
-	n := min(len(p), z.n)
-	if z.n -= n; n == 0 {
-		return 0, io.EOF
+// moody is a permit that refuses from some step on, or has each step done twice.
+type moody struct {
+	fixed
+	left  int // steps that it permits
+	twice bool
+}
+
+var errMoody = errors.New("not any more")
+
+func (p *moody) Lend(size int64, workers int, f func(int, []byte) error) error {
+	if p.left--; p.left < 0 {
+		return errMoody
+	}
+	if p.twice {
+		_ = p.fixed.Lend(size, workers, f)
+	}
+	return p.fixed.Lend(size, workers, f)
+}
+
+// The permit decides: from the step that it refuses nothing comes out, nor from later ones. A
+// step that it has done anew does no harm.
+func TestStreamsAndTheirPermit(t *testing.T) {
+	p := params{4096, rotationBits}
+	msg := randomBytes(300*p.plain() + 9)
+	good := mustSeal(t, p, msg)
+	for _, twice := range []bool{false, true} {
+		for left := range 14 {
+			var dst bytes.Buffer
+			w, err := NewWriter(&dst, nil, &moody{fixed{key: testKey}, left, twice}, Params{4096}, testAAD, 2)
+			if err == nil {
+				if _, err = w.Write(msg); err == nil {
+					err = w.Close()
+				}
+			}
+			_, openErr := Open(nil, testKey, testAAD, dst.Bytes())
+			if (err == nil) != (openErr == nil) || err != nil && err != errMoody {
+				t.Fatalf("%d steps: Writer %v, Open %v", left, err, openErr)
+			}
+			h, err := ReadHeader(bytes.NewReader(good))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got bytes.Buffer
+			permit := &moody{fixed{key: testKey}, left, twice}
+			r, err := NewReader(bytes.NewReader(good[HeaderSize:]), h, permit, testAAD, 2)
+			if err == nil {
+				_, err = r.WriteTo(&got)
+				permit.left = 100
+				if n, again := r.Read(make([]byte, 1)); n != 0 || err != nil && again != err {
+					t.Fatalf("%d steps, read on: %d, %v", left, n, again)
+				}
+			}
+			if !bytes.HasPrefix(msg, got.Bytes()) || err == nil != (got.Len() == len(msg)) || err != nil && err != errMoody {
+				t.Fatalf("%d steps: %d bytes, %v", left, got.Len(), err)
+			}
+			if left == 13 && err != nil {
+				t.Fatalf("13 steps are not enough: %v", err)
+			}
+		}
+	}
+}
+
+// Between two steps a stream has nothing to forget: no key, no cipher, no state of a hash.
+func TestStreamsKeepNoKeys(t *testing.T) {
+	forbidden := []reflect.Type{reflect.TypeFor[message](), reflect.TypeFor[cipher.AEAD](), reflect.TypeFor[cipher.Block](), reflect.TypeFor[hash.Hash](), reflect.TypeFor[func()]()}
+	seen := map[reflect.Type]bool{}
+	var walk func(path string, x reflect.Type)
+	walk = func(path string, x reflect.Type) {
+		if slices.Contains(forbidden, x) || x.Kind() == reflect.Func {
+			t.Errorf("%s is a %v", path, x)
+		}
+		if seen[x] {
+			return
+		}
+		seen[x] = true
+		switch x.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Array:
+			walk(path, x.Elem())
+		case reflect.Struct:
+			for i := range x.NumField() {
+				walk(path+"."+x.Field(i).Name, x.Field(i).Type)
+			}
+		}
+	}
+	walk("Writer", reflect.TypeFor[Writer]())
+	walk("Reader", reflect.TypeFor[Reader]())
+	walk("ReaderAt", reflect.TypeFor[ReaderAt]())
+	if !seen[reflect.TypeFor[frame]()] {
+		t.Error("this test looks at nothing")
+	}
+}
+
+// A17: nothing that other packages can call takes a segment's position or a final flag.
+func TestA17_NoPositionFromOutside(t *testing.T) {
+	names, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exported := 0
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok || !fn.Name.IsExported() {
+				continue
+			}
+			exported++
+			for _, param := range fn.Type.Params.List {
+				if id, ok := param.Type.(*ast.Ident); ok && (id.Name == "bool" || id.Name == "uint64") {
+					t.Errorf("%s takes a %s", fn.Name, id.Name)
+				}
+			}
+		}
+	}
+	if exported < 15 {
+		t.Errorf("only %d exported functions", exported)
+	}
+	// The one way in that has positions: a middle segment that is relabelled, with a size that
+	// makes it the last one, stays what it is.
+	ct := mustSeal(t, tiny, randomBytes(200))
+	for k := 1; k < 6; k++ {
+		cut := bytes.Clone(ct[:HeaderSize+64*k])
+		copy(cut[HeaderSize+64*(k-1):], []byte{0, 0, 0, 64})
+		h, err := readHeader(bytes.NewReader(cut), pinned(tiny))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := NewReaderAt(bytes.NewReader(cut), int64(len(cut)), h, &fixed{key: testKey}, testAAD, 1); err != ErrAuth {
+			t.Errorf("segment %d as the last: %v", k, err)
+		}
+	}
+}
+
+// A source may lie about what it read; an error of it is that read's alone.
+func TestReaderAtAndItsSource(t *testing.T) {
+	msg := randomBytes(1000)
+	ct := mustSeal(t, tiny, msg)
+	src := &moodyAt{b: ct}
+	h, err := readHeader(bytes.NewReader(ct), pinned(tiny))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewReaderAt(src, int64(len(ct)), h, &fixed{key: testKey}, testAAD, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ give, want error }{{errMoody, errMoody}, {io.EOF, ErrAuth}, {nil, io.ErrNoProgress}, {fmt.Errorf("%w", io.ErrUnexpectedEOF), nil}} {
+		src.err, src.short = c.give, 5
+		p := bytes.Repeat([]byte{7}, 100)
+		n, err := r.ReadAt(p, 400)
+		if n != 0 || err == nil || c.want != nil && err != c.want || bytes.Contains(p, msg[400:410]) {
+			t.Errorf("%v: %d, %v", c.give, n, err)
+		}
+		src.short = 0
+		if n, err := r.ReadAt(p, 400); n != 100 || err != nil || !bytes.Equal(p, msg[400:500]) {
+			t.Errorf("after %v: %d, %v", c.give, n, err)
+		}
+	}
+}
+
+type moodyAt struct {
+	b     []byte
+	short int
+	err   error
+}
+
+func (m *moodyAt) ReadAt(p []byte, off int64) (int, error) {
+	n := copy(p, m.b[min(off, int64(len(m.b))):])
+	if m.short > 0 {
+		return max(0, n-m.short), m.err
+	}
+	if n < len(p) {
+		return n, io.EOF
 	}
 	return n, nil
 }
 
-func BenchmarkStream(b *testing.B) {
-	msg := make([]byte, streamSize)
-	b.Run("plain/seal", func(b *testing.B) {
-		aead, dst := plainChunks(b), make([]byte, 0, DefaultSegmentSize)
-		b.SetBytes(streamSize)
-		for b.Loop() {
-			for rest := msg; len(rest) > 0; rest = rest[min(len(rest), 65504):] {
-				aead.Seal(dst, nil, rest[:min(len(rest), 65504)], nil)
+// Any part of any message, through a ReaderAt: these bytes and no others.
+func TestReadAtIsASlice(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := params{rapid.IntRange(33, 80).Draw(t, "segment"), rapid.UintRange(0, 4).Draw(t, "rotation")}
+		msg := rapid.SliceOfN(rapid.Byte(), 0, 500).Draw(t, "msg")
+		ct, err := seal(nil, testKey, p, testAAD, msg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := readHeader(bytes.NewReader(ct), pinned(p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := NewReaderAt(bytes.NewReader(ct), int64(len(ct)), h, &fixed{key: testKey}, testAAD, 2)
+		if err != nil || r.Size() != int64(len(msg)) {
+			t.Fatal(err)
+		}
+		for range 5 {
+			off, n := rapid.IntRange(0, len(msg)+10).Draw(t, "off"), rapid.IntRange(0, 600).Draw(t, "n")
+			buf := make([]byte, n)
+			k, err := r.ReadAt(buf, int64(off))
+			want := msg[min(off, len(msg)):min(off+n, len(msg))]
+			if !bytes.Equal(buf[:k], want) || (err == io.EOF) != (len(want) < n) || err != nil && err != io.EOF {
+				t.Fatalf("%d bytes at %d of %d: %d, %v", n, off, len(msg), k, err)
 			}
 		}
 	})
-	for _, workers := range []int{1, 2} {
-		b.Run(fmt.Sprintf("floe/seal/%d", workers), func(b *testing.B) {
-			b.SetBytes(streamSize)
-			b.ReportAllocs()
-			for b.Loop() {
-				w, err := NewWriter(io.Discard, nil, &fixed{key: testKey}, Params{}, testAAD, workers)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if _, err := w.Write(msg); err != nil {
-					b.Fatal(err)
-				}
-				if err := w.Close(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		b.Run(fmt.Sprintf("floe/seal-copy/%d", workers), func(b *testing.B) {
-			b.SetBytes(streamSize)
-			b.ReportAllocs()
-			for b.Loop() {
-				w, err := NewWriter(io.Discard, nil, &fixed{key: testKey}, Params{}, testAAD, workers)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if n, err := io.Copy(w, &zeros{streamSize}); n != streamSize || err != nil {
-					b.Fatal(err)
-				}
-				if err := w.Close(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-	b.Run("plain/open", func(b *testing.B) {
-		aead, dst := plainChunks(b), make([]byte, 0, DefaultSegmentSize)
-		var all [][]byte
-		for rest := msg; len(rest) > 0; rest = rest[min(len(rest), 65504):] {
-			all = append(all, aead.Seal(nil, nil, rest[:min(len(rest), 65504)], nil))
-		}
-		b.SetBytes(streamSize)
-		for b.Loop() {
-			for _, c := range all {
-				if _, err := aead.Open(dst, nil, c, nil); err != nil {
-					b.Fatal(err)
-				}
-			}
-		}
-	})
-	ct, err := Seal(nil, testKey, Params{}, testAAD, msg)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, workers := range []int{1, 2} {
-		b.Run(fmt.Sprintf("floe/open/%d", workers), func(b *testing.B) {
-			b.SetBytes(streamSize)
-			b.ReportAllocs()
-			for b.Loop() {
-				r, err := openStream(bytes.NewReader(ct), workers)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if n, err := io.Copy(io.Discard, r); n != streamSize || err != nil {
-					b.Fatal(n, err)
-				}
-			}
-		})
-	}
-}
-
-// 4 KiB somewhere in a gigabyte, from a file in the page cache. The allocations are those of
-// one segment, however large the message is.
-func BenchmarkReadAt(b *testing.B) {
-	for _, size := range []int{1 << 20, 1 << 30} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			f, err := os.Create(filepath.Join(b.TempDir(), "sealed"))
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer f.Close()
-			w, err := NewWriter(f, nil, &fixed{key: testKey}, Params{}, testAAD, 2)
-			if err != nil {
-				b.Fatal(err)
-			}
-			_, err = io.Copy(w, &zeros{size})
-			if err := errors.Join(err, w.Close()); err != nil {
-				b.Fatal(err)
-			}
-			info, err := f.Stat()
-			if err != nil {
-				b.Fatal(err)
-			}
-			r, err := openAt(f, info.Size(), 1)
-			if err != nil || r.Size() != int64(size) {
-				b.Fatal(err)
-			}
-			p := make([]byte, 4096)
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := r.ReadAt(p, rand.Int64N(int64(size)-4096)); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
 }

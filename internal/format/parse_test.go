@@ -196,7 +196,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(r.bytes())
 		f.Add(append(r.bytes(), "payload"...))
 	}
-	f.Fuzz(func(t *testing.T, b []byte) { identity(t, b) })
+	f.Fuzz(func(t *testing.T, b []byte) { identity(t, b); readAgrees(t, b) })
 }
 
 func BenchmarkParseREF(b *testing.B) {

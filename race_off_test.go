@@ -1,0 +1,5 @@
+//go:build !race
+
+package byok_test
+
+const raceDetector = false
