@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/byok-go/byok"
+	"github.com/byok-go/byok/awskms"
 	"github.com/byok-go/byok/byoktest"
 	"github.com/byok-go/byok/kmsfake"
 )
@@ -679,4 +680,68 @@ func TestI18_StreamsAndTheSink(t *testing.T) {
 			t.Errorf("a Reader that was closed early: events %v, before %v", now, before)
 		}
 	})
+}
+
+// A stream carries its data key: it opens where the Store never heard of it, and the Store that
+// knows it has the word. A Store that fails is not one that does not know.
+func TestStreamsOutliveTheStore(t *testing.T) {
+	env := byoktest.New(t, nil)
+	_, cmk := env.Tenant("acme")
+	plain := pattern(2*plainSegment + 1)
+	sealed := sealStream(t, env.Keeper, plain, "")
+	alone, err := byok.New(byoktest.Service, env.Keys, env.Store, env.Audit, &byok.Options{PerOperation: true})
+	want(t, "New", err, nil)
+	defer alone.Close()
+	for name, b := range map[string][]byte{"leased": sealed, "per operation": sealStream(t, alone, plain, "")} {
+		for _, k := range []*byok.Keeper{env.Keeper, alone} {
+			if got, err := openStream(t, k, b, ""); err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%s: %d bytes, %v", name, len(got), err)
+			}
+			if got, err := k.Open(t.Context(), acmeScope, b, nil); err != nil || !bytes.Equal(got, plain) {
+				t.Errorf("%s, Open: %d bytes, %v", name, len(got), err)
+			}
+		}
+	}
+	blind, err := byok.New(byoktest.Service, env.Keys, blindStore{env.Store}, env.Audit, nil)
+	want(t, "New", err, nil)
+	defer blind.Close()
+	_, err = openStream(t, blind, sealed, "")
+	want(t, "OpenReader on a Store that fails", err, byok.ErrStore)
+
+	other, err := byok.New(byoktest.Service, env.Keys, new(byok.MemStore), env.Audit, nil)
+	want(t, "New", err, nil)
+	defer other.Close()
+	_, err = openStream(t, other, sealed, "")
+	want(t, "OpenReader before the key is registered", err, byok.ErrNotRegistered)
+	acme := other.Tenant("acme")
+	_, err = acme.Register(t.Context(), byok.Registration{Key: awskms.Key(cmk.ARN())})
+	want(t, "Register", err, nil)
+	_, err = acme.AcknowledgeWaiver(t.Context(), accepted)
+	want(t, "AcknowledgeWaiver", err, nil)
+	if got, err := openStream(t, other, sealed, ""); err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("with another Store: %d bytes, %v", len(got), err)
+	}
+	one := seal(t, env.Keeper, "acme", "x", "") // REF: the data key is in the first Store only
+	_, err = openStream(t, other, one, "")
+	want(t, "OpenReader of a REF envelope", err, byok.ErrOpen)
+
+	// Nothing is asked for what cannot open anyway (A11).
+	env.Fake.ResetCalls()
+	head := len(sealed) - (74 + len(plain) + 3*32)
+	for name, b := range map[string][]byte{
+		"another tenant's": bytes.Replace(sealed, []byte("acme"), []byte("acne"), 1),
+		"no payload":       sealed[:head],
+		"odd parameters":   append(append(bytes.Clone(sealed[:head]), 0, 0, 0xff, 0xff), sealed[head+4:]...),
+		"no envelope":      plain,
+		"nothing":          nil,
+	} {
+		for what, open := range map[string]func(testing.TB, *byok.Keeper, []byte, string) ([]byte, error){"OpenReader": openStream, "OpenReaderAt": openAt} {
+			if _, err := open(t, env.NewKeeper(), b, ""); !errors.Is(err, byok.ErrOpen) {
+				t.Errorf("%s, %s: %v", what, name, err)
+			}
+		}
+	}
+	if n := len(env.Fake.Calls()); n != 0 {
+		t.Errorf("%d KMS calls", n)
+	}
 }

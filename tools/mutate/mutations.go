@@ -389,6 +389,20 @@ var mutations = []mutation{
 		old: "if err == nil && good != 1 {", new: "if false {"},
 	{name: "floe-readerat-releases-all", file: "internal/floe/readerat.go", dir: ".", tests: "Stream",
 		old: "\t\t\tclear(p[:n]) // nothing is released beside an error but io.EOF\n\t\t\treturn 0, err\n", new: "\t\t\treturn n, err\n"},
+	{name: "stream-of-any-tenant", file: "stream.go", tests: "Stream",
+		old: "case f.Tenant != s.Tenant || f.Policy", new: "case f.Policy"},
+	{name: "stream-outlives-its-ctx", file: "stream.go", tests: "Stream",
+		old: "\terr := p.ctx.Err()\n", new: "\terr := error(nil)\n"},
+	{name: "stream-aborted-is-a-failure", file: "event.go", tests: "Stream",
+		old: "if g, ok := err.(*givenUp); ok {", new: "if g, ok := err.(*givenUp); ok && g == nil {"},
+	{name: "file-renamed-after-a-denial", file: "file.go", tests: "A15", // I8
+		old: "\t\terr = p.Still()\n", new: ""},
+	{name: "file-left-behind", file: "file.go", tests: "A15",
+		old: "\t\t\t_ = os.Remove(f.Name())\n", new: ""},
+	{name: "file-in-place", file: "file.go", tests: "A15|Files", // no temporary file
+		old: "os.CreateTemp(dir, \".byok-*.tmp\")", new: "os.Create(dst)"},
+	{name: "format-read-believes-lengths", file: "internal/format/read.go", tests: ".", // B12
+		old: "if n < 1 || n > MaxRecipientsSection {", new: "if n < 1 {"},
 	{name: "floe-readerat-forgives", file: "internal/floe/readerat.go", dir: ".", tests: "Stream",
 		old: "\tif r.err == nil {\n\t\tr.err = err\n\t}\n", new: ""},
 	{name: "floe-final-flag-not-bound", file: "internal/floe/message.go", tests: ".",
