@@ -107,7 +107,8 @@ func (t *tenantCache) install(a *access, e *entry, c lease.Call, read lease.Time
 		e.quota = t.quota(e.id.dataKey, e.generation)
 	}
 	t.mu.Unlock()
-	t.k.wipe(append(gone, t.k.touch(t, e)...))
+	t.k.wipe(gone)
+	t.k.wipeApart(t.k.touch(t, e))
 	return e
 }
 
@@ -239,6 +240,21 @@ func (k *Keeper) wipe(gone []*entry) {
 	for _, e := range gone {
 		e.dek.Wipe()
 	}
+}
+
+// wipeApart is wipe for what may be another tenant's: nobody waits for its operations.
+func (k *Keeper) wipeApart(gone []*entry) {
+	if len(gone) == 0 {
+		return
+	}
+	if !k.enter() {
+		k.wipe(gone)
+		return
+	}
+	go func() {
+		defer k.leave()
+		k.wipe(gone)
+	}()
 }
 
 // sweep wipes the data keys whose lease has ended. Run calls it every second, and

@@ -127,9 +127,7 @@ func (t *tenantCache) deliver(ctx context.Context, event Event, g grant, err err
 		return err
 	}
 	if err = t.still(ctx, g); err != nil {
-		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-		defer cancel()
-		_ = t.k.record(rctx, t.k.withheld(event, err))
+		t.k.report(ctx, t.k.withheld(event, err))
 	}
 	return err
 }

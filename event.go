@@ -71,10 +71,20 @@ func guardedRecord(ctx context.Context, sink AuditSink, e Event) (err error) {
 
 // note records an event about something that has taken effect already, such as
 // an observed denial: it never undoes it, and does not fail.
-func (k *Keeper) note(ctx context.Context, e Event) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-	defer cancel()
-	_ = k.record(ctx, k.stamp(e)) // told to the observer and the logger
+func (k *Keeper) note(ctx context.Context, e Event) { k.report(ctx, k.stamp(e)) }
+
+// report records an event that no result waits for. Nor does its caller, once ctx has
+// ended: a sink that hangs must not hold up somebody who was refused anyway. That it failed
+// is told to the observer and the logger.
+func (k *Keeper) report(ctx context.Context, e Event) {
+	if ctx.Err() == nil {
+		rctx, cancel := context.WithTimeout(ctx, recordTimeout)
+		defer cancel()
+		if k.record(rctx, e) == nil {
+			return
+		}
+	}
+	k.retryRecord(ctx, e)
 }
 
 // conclude records the one outcome event of an operation and returns the error
@@ -100,13 +110,7 @@ func (k *Keeper) conclude(ctx context.Context, e Event, err error) (Event, error
 		}
 		return e, nil
 	}
-	if ctx.Err() != nil {
-		k.retryRecord(ctx, e) // whoever has left does not wait for the sink
-		return e, err
-	}
-	rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-	defer cancel()
-	_ = k.record(rctx, e)
+	k.report(ctx, e)
 	return e, err
 }
 

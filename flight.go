@@ -58,6 +58,8 @@ func (t *tenantCache) takeoff(ctx context.Context, id flightID, op Op, f func(co
 	t.flights[id] = fl
 	go func() {
 		defer t.k.leave()
+		// Last: it waits for whoever uses a data key whose lease has ended, of another tenant perhaps.
+		defer t.k.sweep()
 		defer func() { // also if a Store panics: then the process ends, and nobody hangs on the way
 			t.mu.Lock()
 			delete(t.flights, id)
@@ -73,7 +75,6 @@ func (t *tenantCache) takeoff(ctx context.Context, id flightID, op Op, f func(co
 		}()
 		ctx, cancel := t.k.detach(ctx, kmsDeadline)
 		defer cancel()
-		t.k.sweep()
 		fl.e, fl.err = f(ctx)
 		switch {
 		case op != OpRenew:

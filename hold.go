@@ -164,9 +164,7 @@ func (h *hold) fail(ctx context.Context, err error) error {
 	h.err = err
 	if h.recorded && h.event.Outcome == OutcomeSuccess && !h.withheld {
 		h.withheld = true
-		rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-		defer cancel()
-		_ = h.t.k.record(rctx, h.t.k.withheld(h.event, h.err))
+		h.t.k.report(ctx, h.t.k.withheld(h.event, h.err))
 	}
 	return h.err
 }

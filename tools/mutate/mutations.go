@@ -184,11 +184,21 @@ var mutations = []mutation{
 	{name: "hold-releases-without-asking", file: "hold.go", tests: "LongOp", // I8: denied during the step
 		old: "if rerr := h.t.still(ctx, h.g); rerr != nil {", new: "if rerr := error(nil); rerr != nil {"},
 	{name: "hold-success-stands", file: "hold.go", tests: "Stream|LongOp", // I18
-		old: "\t\t_ = h.t.k.record(rctx, h.t.k.withheld(h.event, h.err))\n", new: "\t\t_ = rctx\n"},
+		old: "\t\th.t.k.report(ctx, h.t.k.withheld(h.event, h.err))\n", new: ""},
 	{name: "hold-bytes-not-counted", file: "hold.go", tests: "LongOp", // I15
 		old: "q.charge(ctx, 0, size)", new: "q.charge(ctx, 0, 0)"},
 	{name: "hold-keeps-close-waiting", file: "hold.go", tests: "LongOp", // I20
 		old: "\tdefer h.t.k.leave()\n\tif q :=", new: "\tif q :="},
+
+	// Who waits for whom.
+	{name: "report-waits-for-the-sink", file: "event.go", tests: "RefusedInTime",
+		old: "rctx, cancel := context.WithTimeout(ctx, recordTimeout)\n\t\tdefer cancel()\n\t\tif k.record(rctx, e) == nil {", new: "rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)\n\t\tdefer cancel()\n\t\tif k.record(rctx, e) == nil {"},
+	{name: "report-gives-up-with-the-caller", file: "event.go", tests: "RefusedInTime", // I18
+		old: "\t\t\treturn\n\t\t}\n\t}\n\tk.retryRecord(ctx, e)\n", new: "\t\t\treturn\n\t\t}\n\t}\n"},
+	{name: "sweep-before-the-load", file: "flight.go", tests: "HoldsUpNobodyElse",
+		old: "\t\tfl.e, fl.err = f(ctx)\n", new: "\t\tt.k.sweep()\n\t\tfl.e, fl.err = f(ctx)\n"},
+	{name: "cache-eviction-waits", file: "cache.go", tests: "HoldsUpNobodyElse",
+		old: "t.k.wipeApart(t.k.touch(t, e))", new: "t.k.wipe(t.k.touch(t, e))"},
 
 	// Calls of the KMS.
 	{name: "calls-probe-retried", file: "calls.go", tests: ".", // with the breaker open one attempt is enough
@@ -543,6 +553,8 @@ var mutations = []mutation{
 		old: "if !ok || !permitted && owner != r.who.account && !slices.Contains(named, arn) {", new: "if !ok {"},
 	{name: "kmsfake-controls-for-any-host", file: "kmsfake/controls.go", tests: "TestControls", // DNS rebinding
 		old: "if !isLoopback(req.Host) {", new: "if false {"},
+	{name: "kmsfake-controls-for-other-machines", file: "kmsfake/controls.go", tests: "TestControls", // which can say any Host
+		old: "err == nil && !peer.Addr().Unmap().IsLoopback() {", new: "err == nil && !peer.IsValid() {"},
 	{name: "kmsfake-controls-for-web-pages", file: "kmsfake/controls.go", tests: "TestControls",
 		old: "if site := req.Header.Get(\"Sec-Fetch-Site\"); req.Header.Get(\"Origin\") != \"\" || site != \"\" && site != \"none\" {", new: "if false {"},
 	{name: "kmsfake-controls-for-forms", file: "kmsfake/controls.go", tests: "TestControls",
