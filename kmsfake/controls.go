@@ -70,11 +70,16 @@ type controlError struct {
 
 func (e *controlError) Error() string { return e.says }
 
-// fromThisMachine refuses what a web page in somebody's browser could send: the
-// controls ask for no credentials, and a page can reach whatever its browser can.
-// Host must be local, so that a name which was made to point here is not enough
-// (DNS rebinding); and browsers add Origin or Sec-Fetch-Site to what pages send.
+// fromThisMachine refuses other machines, whatever Host they say, and what a web page
+// in somebody's browser could send: the controls ask for no credentials, and a page
+// can reach whatever its browser can. Host must be local, so that a name which was
+// made to point here is not enough (DNS rebinding); and browsers add Origin or
+// Sec-Fetch-Site to what pages send.
 func fromThisMachine(req *http.Request) error {
+	// A peer without an IP address came through a socket of this machine's.
+	if peer, err := netip.ParseAddrPort(req.RemoteAddr); err == nil && !peer.Addr().Unmap().IsLoopback() {
+		return &controlError{http.StatusForbidden, "the controls are for this machine, not for " + peer.Addr().String()}
+	}
 	if !isLoopback(req.Host) {
 		return &controlError{http.StatusForbidden, "the controls are for localhost and loopback addresses, not for Host " + strconv.Quote(req.Host)}
 	}

@@ -282,6 +282,17 @@ func TestControlsAreForThisMachine(t *testing.T) {
 	if status := request(func(*http.Request) {}); status != http.StatusNoContent {
 		t.Errorf("from curl: %d", status)
 	}
+	// Another machine can say that it is for localhost: with -allow-remote it gets this far.
+	for peer, want := range map[string]int{"203.0.113.7:4242": 403, "[2001:db8::1]:4242": 403, "[::ffff:203.0.113.7]:1": 403,
+		"127.0.0.1:4242": 200, "[::1]:4242": 200, "@": 200} {
+		req := httptest.NewRequest("GET", "http://localhost:4599"+controlsPath, nil)
+		req.RemoteAddr = peer
+		w := httptest.NewRecorder()
+		fake.Handler().ServeHTTP(w, req)
+		if w.Code != want {
+			t.Errorf("from %s: %d, want %d", peer, w.Code, want)
+		}
+	}
 	off := newRemote(t, New(&Options{TB: t}))
 	if status, _ := off.do("POST", "reset", ""); status != http.StatusMethodNotAllowed {
 		t.Errorf("not asked for: %d", status)

@@ -57,7 +57,7 @@ type Options struct {
 	// Controls lets whoever reaches Handler do over HTTP, below /_kmsfake/, what
 	// otherwise the methods of KMS do: faults, clock, reset, access keys, the log
 	// of calls. No credentials are asked for. They are for one machine: the request
-	// must be for localhost or a loopback address, and not come from a web page.
+	// must come from and be for a loopback address or localhost, and not be a web page's.
 	// docs/kmsfake.md has them all.
 	Controls bool
 
