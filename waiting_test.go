@@ -127,9 +127,9 @@ func TestOneTenantsLongUseHoldsUpNobodyElse(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			_, err = env.Keeper.Seal(ctx, byok.Scope{Tenant: "other"}, []byte("x"), nil)
-			want(t, "Seal of another tenant", err, nil)
 			close(out)
 			want(t, "Step", <-done, nil)
+			want(t, "Seal of another tenant", err, nil)
 		})
 	}
 }
