@@ -93,6 +93,12 @@ func (d *drill) until(ctx context.Context, limit time.Duration, cond func() bool
 	}
 }
 
+// whatToCheck is what is wrong most often, by the code of a failure.
+var whatToCheck = map[string]string{
+	"BYOK_006": ": does KMS answer there, and take these credentials?",
+	"BYOK_007": ": is the service the platform's? Data keys of another do not open",
+}
+
 // unwell says what keeps the workers from being well.
 func (d *drill) unwell(err error) error {
 	if err != nil && !errors.Is(err, errLate) {
@@ -105,7 +111,7 @@ func (d *drill) unwell(err error) error {
 		case t.denied:
 			return fmt.Errorf("drill: KMS denies worker %d the key already (%s): are the role, the service and the tenant the platform's?", n+1, t.last)
 		case t.last != "":
-			return fmt.Errorf("drill: worker %d cannot seal and open: the last failure was %s", n+1, t.last)
+			return fmt.Errorf("drill: worker %d cannot seal and open: the last failure was %s%s", n+1, t.last, whatToCheck[t.last])
 		}
 	}
 	return errors.New("drill: the workers do nothing")
