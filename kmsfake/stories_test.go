@@ -99,6 +99,31 @@ func Example_revocation() {
 	// deleted: AccessDeniedException
 }
 
+// Many customers let a vendor in by a grant, and take that back.
+func Example_grant() {
+	fake, ctx := kmsfake.New(nil), context.Background()
+	cmk := fake.Account(customer).CreateKey("") // AWS's default policy: nobody but the account
+	owner := fake.Client(customer)
+	grant, err := owner.CreateGrant(ctx, &kms.CreateGrantInput{
+		KeyId:            aws.String(cmk.ARN()),
+		GranteePrincipal: aws.String(vendor),
+		Operations:       []types.GrantOperation{types.GrantOperationGenerateDataKey, types.GrantOperationDecrypt},
+		Constraints:      &types.GrantConstraints{EncryptionContextSubset: map[string]string{"tenant": "acme"}},
+	})
+	if err != nil {
+		panic(err)
+	}
+	app := newProduct(fake.Client(vendor), cmk)
+	fmt.Println("granted:", app.Read())
+	if _, err := owner.RevokeGrant(ctx, &kms.RevokeGrantInput{KeyId: aws.String(cmk.ARN()), GrantId: grant.GrantId}); err != nil {
+		panic(err)
+	}
+	fmt.Println("revoked:", app.Read())
+	// Output:
+	// granted: ok
+	// revoked: AccessDeniedException
+}
+
 // Nobody answers: not a denial, and not for your product to treat as one.
 func Example_outage() {
 	fake := kmsfake.New(nil)
