@@ -193,7 +193,7 @@ func TestSuspendAndResume(t *testing.T) {
 }
 
 // What is not an envelope, or not ours, is refused before any KMS call.
-func TestOpenRefusesJunk(t *testing.T) {
+func TestA1_A2_OpenRefusesJunk(t *testing.T) {
 	env := byoktest.New(t, nil)
 	env.Tenant("acme")
 	env.Tenant("umbrella")

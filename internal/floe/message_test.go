@@ -86,7 +86,7 @@ func TestJ4_KeyRotatesAfterTwoToTheTwenty(t *testing.T) {
 }
 
 // A18: 2^40 segments and no more; the last of them can only be the final one.
-func TestSegmentCounterDoesNotOverflow(t *testing.T) {
+func TestA18_SegmentCounterDoesNotOverflow(t *testing.T) {
 	m, err := startSealing(testKey, tiny, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -91,7 +91,7 @@ func TestAlignedMessageEndsInAFullSegment(t *testing.T) {
 	}
 }
 
-func TestEqualMessagesDoNotLookEqual(t *testing.T) {
+func TestA22_EqualMessagesDoNotLookEqual(t *testing.T) {
 	seen := map[string]bool{}
 	for range 100 {
 		ct, err := Seal(nil, testKey, Params{}, nil, []byte("same"))

@@ -268,7 +268,7 @@ func gcmOpen(t *testing.T, key, sealed, aad []byte) ([]byte, error) {
 // AES-GCM alone opens one ciphertext under 2 or 16 keys. Carried as a segment by
 // FLOE, under a header that is right for one key, it opens under no other: and all
 // the others get the same error, so that trying keys tells nothing.
-func TestInvisibleSalamanders(t *testing.T) {
+func TestC1_C2_InvisibleSalamanders(t *testing.T) {
 	var s salamanders
 	readJSON(t, "salamander-cases.json", &s)
 	if len(s.RawGCM) != 2 || len(s.RawGCM[0].Keys) != 2 || len(s.RawGCM[1].Keys) != 16 {
@@ -301,7 +301,7 @@ func TestInvisibleSalamanders(t *testing.T) {
 // The canary's only segment authenticates under the segment keys of two FLOE keys.
 // The header tag alone tells them apart, and it does so before a segment is seen:
 // NewDecryptor is given none.
-func TestCommitmentCanary(t *testing.T) {
+func TestC3_CommitmentCanary(t *testing.T) {
 	var s salamanders
 	readJSON(t, "salamander-cases.json", &s)
 	c := s.FloeCanary

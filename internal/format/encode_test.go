@@ -170,7 +170,7 @@ func TestOrderComparesThePartsApart(t *testing.T) {
 
 // B2: no two (core, purpose, aad) have the same associated data. The parts are drawn
 // from pieces of the framing itself, where a collision would be likeliest.
-func TestPayloadAADIsInjective(t *testing.T) {
+func TestB2_PayloadAADIsInjective(t *testing.T) {
 	part := rapid.Custom(func(t *rapid.T) string {
 		return strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{
 			"a", "b", "\x00", "\x01", "\x00\x00", "\x00\x00\x00\x01", payloadLabel, "\x00\x01a"}), 0, 4).Draw(t, "pieces"), "")
@@ -214,7 +214,7 @@ func TestPayloadAADIsInjective(t *testing.T) {
 }
 
 // B3: what looks alike differs, and what cannot be told apart is refused.
-func TestNames(t *testing.T) {
+func TestB3_Names(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		is   func(string) bool

@@ -188,7 +188,7 @@ func TestErrorsRepeatNoInput(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzB15_Parse(f *testing.F) {
 	for _, r := range malformedRows() {
 		f.Add(r.in)
 	}
