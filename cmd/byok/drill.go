@@ -113,7 +113,7 @@ func drillRevoke(ctx context.Context, args []string, in io.Reader, out, errs io.
 		Progress: func(s string) { fmt.Fprintln(errs, "byok drill:", s) },
 	}
 	if f.byHand {
-		byHand(&c, st.Key, in, errs)
+		byHand(&c, f.aws(), st.Key, in, errs)
 	} else if err := f.asCustomer(&c, st.Key, errs); err != nil {
 		return 0, err
 	}
@@ -152,6 +152,14 @@ func writeJSON(file string, r *drill.Report) error {
 	return os.WriteFile(file, append(b, '\n'), 0o644)
 }
 
+// aws is the AWS CLI, as a person calls it to reach the same KMS.
+func (f *drillFlags) aws() string {
+	if f.Endpoint == "" {
+		return "aws"
+	}
+	return "aws --endpoint-url " + f.Endpoint
+}
+
 // asCustomer disables and enables the key as its owner does, over the wire.
 func (f *drillFlags) asCustomer(c *drill.Config, key byok.KeyID, errs io.Writer) error {
 	a, err := arn.Parse(key.ID)
@@ -161,7 +169,7 @@ func (f *drillFlags) asCustomer(c *drill.Config, key byok.KeyID, errs io.Writer)
 	client := kms.NewFromConfig(aws.Config{Region: a.Region, BaseEndpoint: &f.Endpoint, Credentials: anySecret(f.customer)})
 	c.Deny = func(ctx context.Context) error {
 		fmt.Fprintf(errs, "byok drill: disabling the key. Should this command be killed before it says that access was given back:\n"+
-			"    aws --endpoint-url %s kms enable-key --key-id %s\n", f.Endpoint, key.ID)
+			"    %s kms enable-key --key-id %s\n", f.aws(), key.ID)
 		_, err := client.DisableKey(ctx, &kms.DisableKeyInput{KeyId: &key.ID})
 		return err
 	}
@@ -175,7 +183,7 @@ func (f *drillFlags) asCustomer(c *drill.Config, key byok.KeyID, errs io.Writer)
 // byHand asks a person. Two different words are asked for, so that a late answer
 // to the first question is none to the second; without a terminal, and without an
 // answer, the workers notice by themselves.
-func byHand(c *drill.Config, key byok.KeyID, in io.Reader, errs io.Writer) {
+func byHand(c *drill.Config, aws string, key byok.KeyID, in io.Reader, errs io.Writer) {
 	lines := make(chan string)
 	go func() {
 		for s := bufio.NewScanner(in); s.Scan(); {
@@ -184,7 +192,7 @@ func byHand(c *drill.Config, key byok.KeyID, in io.Reader, errs io.Writer) {
 	}()
 	ask := func(what, example, word string) func(context.Context) error {
 		return func(ctx context.Context) error {
-			fmt.Fprintf(errs, "\n>>> %s, as its owner. For example:\n\n      aws kms %s --key-id %s\n\n>>> Then type %q and Enter, or just wait until the workers see it.\n\n", what, example, key.ID, word)
+			fmt.Fprintf(errs, "\n>>> %s, as its owner. For example:\n\n      %s kms %s --key-id %s\n\n>>> Then type %q and Enter, or just wait until the workers see it.\n\n", what, aws, example, key.ID, word)
 			for {
 				select {
 				case s := <-lines:

@@ -149,10 +149,10 @@ func TestDrillByHandOfProcesses(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		}
-		until("aws kms disable-key --key-id " + p.cmk.ARN())
+		until("aws --endpoint-url " + p.url + " kms disable-key --key-id " + p.cmk.ARN())
 		p.cmk.Disable()
 		_, _ = io.WriteString(answers, "yes\ndenied\n")
-		until("aws kms enable-key --key-id " + p.cmk.ARN())
+		until("aws --endpoint-url " + p.url + " kms enable-key --key-id " + p.cmk.ARN())
 		p.cmk.Enable()
 		_, _ = io.WriteString(answers, "denied\n") // which is no answer to this
 	}()

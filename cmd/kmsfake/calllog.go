@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
 	"github.com/byok-go/byok/kmsfake"
@@ -33,7 +34,11 @@ func (l *callLog) call(c kmsfake.Call) {
 	if op == "" {
 		op = "-"
 	}
-	line := fmt.Sprintf("%s %s %s %s %s %s\n", c.Time.UTC().Format("15:04:05.000"), op, outcome, who, c.KeyARN, c.RequestID)
+	at := c.Time.UTC().Format("15:04:05.000")
+	if day := c.Time.UTC().Format(time.DateOnly); day != time.Now().UTC().Format(time.DateOnly) {
+		at = day + " " + at // the clock was moved
+	}
+	line := fmt.Sprintf("%s %s %s %s %s %s\n", at, op, outcome, who, c.KeyARN, c.RequestID)
 	// A denial needs its reason, and so does what was no call at all.
 	if c.Code == "AccessDeniedException" && c.Fault == "" {
 		if e := l.fake.Explain(c.RequestID); e != nil {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -247,8 +248,17 @@ func TestVerboseSaysWhy(t *testing.T) {
 	if !strings.Contains(why, "ListKeys") {
 		t.Errorf("the last failure: %s", why)
 	}
+	if status, answer := p.control("POST", "clock/advance", `{"By":"72h"}`); status != http.StatusNoContent {
+		t.Fatal(status, answer)
+	}
+	if _, err := owner.ListKeys(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
 	p.stop(syscall.SIGTERM)
 	out := p.output()
+	if !regexp.MustCompile(`(?m)^\d{4}-\d\d-\d\d [\d:.]+ ListKeys ok`).MatchString(out) {
+		t.Errorf("the log lacks the day of a call after the clock was moved:\n%s", out)
+	}
 	_, denied, _ := strings.Cut(out, "Decrypt AccessDeniedException")
 	for _, want := range []string{"kms:Decrypt", "statement 1 (Owner)", "does not apply"} {
 		if !strings.Contains(denied, want) {
