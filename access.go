@@ -22,7 +22,7 @@ type access struct {
 	facts accessFacts
 
 	hints  hintSteps
-	hinted bool // another process said that access has changed, and KMS has not been asked since
+	hinted lease.Time // when the others were told that access has changed; zero once KMS has answered
 }
 
 // accessFacts are for people: nothing depends on them.
@@ -72,7 +72,7 @@ func (a *access) succeeded(ctx context.Context, c lease.Call, request string) {
 	a.good = c
 	if counts && !a.lease.Denied() {
 		a.sees(AccessAccessible, nil)
-		a.hinted, a.facts.deletion.at = false, time.Time{} // a CMK that works is not about to be deleted
+		a.hinted, a.facts.deletion.at = lease.Time{}, time.Time{} // a CMK that works is not about to be deleted
 	}
 	if at, ok := c.Proves(); counts && ok && at.Wall.After(a.facts.proof) {
 		a.facts.proof, a.facts.request = at.Wall.UTC(), request
@@ -99,8 +99,8 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 	old, first, hinted := t.status(), false, false
 	switch ke.Class {
 	case ClassDenied, ClassPlatformDenied:
-		first, hinted = !a.lease.Denied(), a.hinted
-		if a.hinted = false; first {
+		first, hinted = !a.lease.Denied(), a.oldNews(t.k.clock.Now())
+		if a.hinted = (lease.Time{}); first {
 			a.hints = hintSteps{} // whoever said so was right
 		}
 		delay = a.unseen(t.k.clock.Now())

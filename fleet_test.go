@@ -200,6 +200,32 @@ func TestRecheckReachesTheFleet(t *testing.T) {
 	})
 }
 
+// A hint that this process had no use for in time says nothing about a denial that comes
+// much later: the others have asked KMS since, and must hear of it.
+func TestI3_OldHintKeepsNoDenialFromTheFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		acme, cmk := env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		idle, busy := process(t, env), process(t, env)
+		time.Sleep(2 * time.Second)
+		for _, k := range []*byok.Keeper{idle, busy} {
+			mustOpen(t, k, "acme", sealed, "", "x")
+		}
+		_, err := acme.Recheck(t.Context()) // a false alarm
+		want(t, "Recheck", err, nil)
+		time.Sleep(20 * time.Second)
+		mustOpen(t, busy, "acme", sealed, "", "x")
+		cmk.Disable()
+		_, err = open(t, idle, "acme", sealed, "")
+		want(t, "Open in the process that was idle", err, byok.ErrKeyDenied)
+		until(t, soon, "the denial in the busy process", func() bool {
+			_, err := open(t, busy, "acme", sealed, "")
+			return errors.Is(err, byok.ErrKeyDenied)
+		})
+	})
+}
+
 const wrongRole = "arn:aws:iam::999999999999:role/stranger"
 
 // stranger returns a process whose role no key policy lets in.

@@ -11,9 +11,10 @@ import (
 const (
 	hintBackoff  = time.Second // doubled with each unfounded hint about a key ...
 	hintMax      = 30 * time.Second
-	hintForget   = 5 * time.Minute // ... and back to the first step after this long without any
-	hintPause    = time.Second     // between two writes of hints by a process
-	publishBatch = 50              // changes in one write: a third of the log
+	hintForget   = 5 * time.Minute  // ... and back to the first step after this long without any
+	hintPause    = time.Second      // between two writes of hints by a process
+	publishBatch = 50               // changes in one write: a third of the log
+	hintFresh    = 10 * time.Second // a denial that comes later is not what the hint was about
 )
 
 // hint takes another process's word that access to the key may have changed: the
@@ -32,7 +33,9 @@ func (t *tenantCache) hint(news bool) bool {
 		t.mu.Unlock()
 		return false
 	}
-	a.hinted = a.hinted || news
+	if news {
+		a.hinted = now
+	}
 	a.lease.Hint(now)
 	gone := t.dropLocked()
 	t.mu.Unlock()
@@ -44,10 +47,16 @@ func (t *tenantCache) hint(news bool) bool {
 func (t *tenantCache) tell() {
 	t.mu.Lock()
 	if t.access != nil {
-		t.access.hinted = true // what KMS says next is no news to them
+		t.access.hinted = t.k.clock.Now() // what KMS says next is no news to them
 	}
 	t.mu.Unlock()
 	t.k.publish(t.tenant, kindHint)
+}
+
+// oldNews reports whether the others have been told of a denial that is observed now. The
+// caller holds mu.
+func (a *access) oldNews(now lease.Time) bool {
+	return a.hinted != (lease.Time{}) && now.Mono-a.hinted.Mono < hintFresh
 }
 
 // hintSteps spaces the hints about one key.

@@ -295,6 +295,8 @@ var mutations = []mutation{
 		old: "if first && !hinted {", new: "if first && !hinted && false {"},
 	{name: "fleet-hint-echoed", file: "access.go", tests: "Fleet", // each process tells all what it was told
 		old: "if first && !hinted {", new: "if first && (!hinted || true) {"},
+	{name: "fleet-old-hint-silences", file: "hint.go", tests: "OldHint",
+		old: " && now.Mono-a.hinted.Mono < hintFresh", new: ""},
 	{name: "fleet-own-hint-heard", file: "fleet.go", tests: "Hint|WrongRole|Fleet|TestI10|TestRecheck",
 		old: "} else if c.By != k.ids.process() {", new: "} else {"},
 	{name: "fleet-overflow-ignored", file: "fleet.go", tests: "TestChangeLogOverflow",
