@@ -283,7 +283,14 @@ func compareBy(parse func(string) (float64, error), holds func(int) bool) func(r
 	}
 }
 
-func parseNumber(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
+// parseNumber reads a decimal number. ParseFloat would take more, as NaN, which is
+// neither less nor more than anything: a tag of that value would equal every number.
+func parseNumber(s string) (float64, error) {
+	if strings.Trim(s, "0123456789+-.eE") != "" {
+		return 0, fmt.Errorf("%q is not a number", s)
+	}
+	return strconv.ParseFloat(s, 64)
+}
 
 // parseDate reads ISO 8601, or seconds since the epoch.
 func parseDate(s string) (float64, error) {
@@ -293,7 +300,7 @@ func parseDate(s string) (float64, error) {
 	if t, err := time.Parse(time.DateOnly, s); err == nil {
 		return float64(t.Unix()), nil
 	}
-	return strconv.ParseFloat(s, 64)
+	return parseNumber(s)
 }
 
 func checkNumber(s string) error { _, err := parseNumber(s); return err }
