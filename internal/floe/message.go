@@ -16,7 +16,8 @@ import (
 // the AES key in use. Everything that hash and cipher interfaces touch lives in
 // this one allocation, because whatever is passed to an interface escapes.
 //
-// It must not be used concurrently, and not after wipe.
+// It must not be used concurrently, and not after wipe, but for [Keyed], which gives a
+// wiped one to the next message under the same key.
 type message struct {
 	p      params
 	header [HeaderSize]byte
@@ -24,61 +25,104 @@ type message struct {
 	key    [sha512.Size384]byte
 	wiped  bool
 
+	// HMAC keyed with the caller's key, and ready for input: what outlives a message.
+	mac hash.Hash
+	// The two hashes of the HMAC that is keyed with this message's key, and the function
+	// that hands them out: crypto/hmac cannot be given another key, but it can be given
+	// hashes whose last HMAC is no longer in use.
+	digests [2]hash.Hash
+	turn    int
+	digest  func() hash.Hash
+
 	aead  cipher.AEAD // nil until the first segment
 	group uint64      // the masked position that aead belongs to
 
 	info    [24]byte // the longest purpose: "DEK:" and a position
 	okm     [sha512.Size384]byte
+	tag     [tagSize]byte // what the header's tag should be
+	aesKey  [KeySize]byte // for a moment
 	segment [9]byte // the associated data of a segment: position, final flag
 }
 
-// startSealing draws an IV and fills in the header: startEncryption.
-func startSealing(key []byte, p params, aad []byte) (*message, error) {
+// newMessage returns a message that can begin, under a key of the right length.
+func newMessage(key []byte) (*message, error) {
 	if len(key) != KeySize {
 		return nil, errKeySize
 	}
-	m := &message{p: p, aad: aad}
-	encoded := p.encode()
-	copy(m.header[:], encoded[:])
-	random.Read(m.header[paramsSize:prefixSize])
-	m.derive(key, m.header[prefixSize:])
+	m := &message{mac: hmac.New(sha512.New384, key), digests: [2]hash.Hash{sha512.New384(), sha512.New384()}}
+	m.digest = m.nextDigest
 	return m, nil
 }
 
-// startOpening checks the header against the only parameters allowed, then its
-// tag: startDecryption. Nothing else is decided before the tag is known to be
-// right, and no AES key exists until then.
-func startOpening(key []byte, p params, aad, header []byte) (*message, error) {
-	if len(key) != KeySize {
-		return nil, errKeySize
+// nextDigest returns an empty hash, in turn one of the two: an HMAC needs an inner and
+// an outer one. In FIPS-only mode crypto/hmac asks for a third, to look at its type.
+func (m *message) nextDigest() hash.Hash {
+	m.turn ^= 1
+	d := m.digests[m.turn]
+	d.Reset()
+	return d
+}
+
+// startSealing begins a message of its own: startEncryption.
+func startSealing(key []byte, p params, aad []byte) (*message, error) {
+	m, err := newMessage(key)
+	if err != nil {
+		return nil, err
 	}
+	m.beginSealing(p, aad)
+	return m, nil
+}
+
+// beginSealing draws an IV and fills in the header.
+func (m *message) beginSealing(p params, aad []byte) {
+	m.p, m.aad = p, aad
+	encoded := p.encode()
+	copy(m.header[:], encoded[:])
+	random.Read(m.header[paramsSize:prefixSize])
+	m.derive(m.header[prefixSize:])
+}
+
+// startOpening begins to open a message of its own: startDecryption.
+func startOpening(key []byte, p params, aad, header []byte) (*message, error) {
+	m, err := newMessage(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.beginOpening(p, aad, header); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// beginOpening checks the header against the only parameters allowed, then its
+// tag. Nothing else is decided before the tag is known to be right, and no AES key
+// exists until then.
+func (m *message) beginOpening(p params, aad, header []byte) error {
 	if len(header) != HeaderSize {
-		return nil, ErrAuth // cut short
+		return ErrAuth // cut short
 	}
 	if want := p.encode(); string(header[:paramsSize]) != string(want[:]) {
-		return nil, ErrMalformed
+		return ErrMalformed
 	}
-	m := &message{p: p, aad: aad}
+	m.p, m.aad = p, aad
 	copy(m.header[:], header)
-	var tag [tagSize]byte
-	m.derive(key, tag[:])
+	m.derive(m.tag[:])
 	// This comparison is the commitment. Without it an attacker can make one
 	// ciphertext that authenticates under two keys (testdata has such a one), so
 	// all 32 bytes are compared, in constant time, before any call of the AEAD.
-	if subtle.ConstantTimeCompare(tag[:], m.header[prefixSize:]) != 1 {
+	if subtle.ConstantTimeCompare(m.tag[:], m.header[prefixSize:]) != 1 {
 		m.wipe()
-		return nil, ErrAuth
+		return ErrAuth
 	}
-	return m, nil
+	return nil
 }
 
 // derive computes the header tag and the message key, the two things that come
 // from the caller's key itself.
-func (m *message) derive(key, tag []byte) {
-	mac := hmac.New(sha512.New384, key)
-	m.expand(mac, tag, copy(m.info[:], "HEADER_TAG:"))
-	mac.Reset()
-	m.expand(mac, m.key[:], copy(m.info[:], "MESSAGE_KEY:"))
+func (m *message) derive(tag []byte) {
+	m.expand(m.mac, tag, copy(m.info[:], "HEADER_TAG:"))
+	m.mac.Reset()
+	m.expand(m.mac, m.key[:], copy(m.info[:], "MESSAGE_KEY:"))
 }
 
 // expand is FLOE_KDF with the purpose in m.info[:n]: HKDF-Expand keyed by mac,
@@ -113,13 +157,12 @@ func (m *message) cipherFor(pos uint64) cipher.AEAD {
 	}
 	n := copy(m.info[:], "DEK:")
 	binary.BigEndian.PutUint64(m.info[n:], group)
-	var key [KeySize]byte
-	m.expand(hmac.New(sha512.New384, m.key[:]), key[:], n+8)
-	block, err := aes.NewCipher(key[:])
+	m.expand(hmac.New(m.digest, m.key[:]), m.aesKey[:], n+8)
+	block, err := aes.NewCipher(m.aesKey[:])
 	if err != nil {
 		panic("byok: internal error: floe: " + err.Error())
 	}
-	clear(key[:])
+	clear(m.aesKey[:])
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
 		panic("byok: internal error: floe: " + err.Error())
@@ -192,6 +235,9 @@ func (m *message) openSegment(dst, segment []byte, pos uint64, final bool) ([]by
 func (m *message) wipe() {
 	clear(m.key[:])
 	clear(m.okm[:])
+	clear(m.tag[:])
+	m.digests[0].Reset()
+	m.digests[1].Reset()
 	m.aead, m.aad = nil, nil
 	m.wiped = true
 }

@@ -13,24 +13,21 @@ import (
 // among the three, and for a message too long for the machine. It may be called
 // from many goroutines at once, also with the same key.
 func Seal(dst, key []byte, p Params, aad, plaintext []byte) ([]byte, error) {
-	pp, err := p.resolve()
-	if err != nil {
-		return nil, err
-	}
-	return seal(dst, key, pp, aad, plaintext)
+	return new(Keyed).Seal(dst, key, p, aad, plaintext)
 }
 
-func seal(dst, key []byte, p params, aad, plaintext []byte) ([]byte, error) {
+func (k *Keyed) seal(dst, key []byte, p params, aad, plaintext []byte) ([]byte, error) {
 	size := p.sealedSize(len(plaintext))
 	if size < 0 || size > math.MaxInt-len(dst) {
 		return nil, errTooLong
 	}
-	m, err := startSealing(key, p, aad)
+	m, err := k.take(key)
 	if err != nil {
 		return nil, err
 	}
-	defer m.wipe()
-	dst = reserve(dst, size, plaintext, aad)
+	defer k.give(m)
+	m.beginSealing(p, aad)
+	dst = Reserve(dst, size, plaintext, aad)
 	dst = append(dst, m.header[:]...)
 	for pos := uint64(0); ; pos++ {
 		// "Longer than a segment", not "at least as long": a message that ends
@@ -52,30 +49,38 @@ func seal(dst, key []byte, p params, aad, plaintext []byte) ([]byte, error) {
 // again from dst's spare capacity. The result is never nil without an error, not
 // even that of an empty message. Safe for concurrent use, as Seal is.
 func Open(dst, key, aad, ciphertext []byte) ([]byte, error) {
-	return open(dst, key, aad, ciphertext, accept)
+	return new(Keyed).Open(dst, key, aad, ciphertext)
 }
 
 // Check looks at what is public of a ciphertext, its parameters and its length,
 // and returns the error that Open would return for them under any key. It costs
 // nothing, and saves the question for a key to something that cannot open.
 func Check(ciphertext []byte) error {
+	_, err := PlaintextSize(ciphertext)
+	return err
+}
+
+// PlaintextSize is Check, and returns how many bytes of plaintext ciphertext holds if it
+// is authentic: good for sizing a buffer, but not for telling anyone.
+func PlaintextSize(ciphertext []byte) (int, error) {
 	if len(ciphertext) < HeaderSize {
-		return ErrAuth
+		return 0, ErrAuth
 	}
 	p, err := accept(ciphertext[:HeaderSize])
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if want := p.encode(); string(ciphertext[:paramsSize]) != string(want[:]) {
-		return ErrMalformed
+		return 0, ErrMalformed
 	}
-	if p.openedSize(len(ciphertext)) < 0 {
-		return ErrAuth
+	n := p.openedSize(len(ciphertext))
+	if n < 0 {
+		return 0, ErrAuth
 	}
-	return nil
+	return n, nil
 }
 
-func open(dst, key, aad, ciphertext []byte, allowed func([]byte) (params, error)) ([]byte, error) {
+func (k *Keyed) open(dst, key, aad, ciphertext []byte, allowed func([]byte) (params, error)) ([]byte, error) {
 	if len(ciphertext) < HeaderSize {
 		return nil, ErrAuth
 	}
@@ -84,17 +89,20 @@ func open(dst, key, aad, ciphertext []byte, allowed func([]byte) (params, error)
 	if err != nil {
 		return nil, err
 	}
-	m, err := startOpening(key, p, aad, header)
+	m, err := k.take(key)
 	if err != nil {
 		return nil, err
 	}
-	defer m.wipe()
+	defer k.give(m)
+	if err := m.beginOpening(p, aad, header); err != nil {
+		return nil, err
+	}
 	// The size follows from the length of what is here, not from any field.
 	size := p.openedSize(len(ciphertext))
 	if size < 0 || size > math.MaxInt-len(dst) {
 		return nil, ErrAuth
 	}
-	out := reserve(dst, size, ciphertext, aad)
+	out := Reserve(dst, size, ciphertext, aad)
 	start := len(out)
 	for pos := uint64(0); ; pos++ {
 		final := len(body) <= p.segment
@@ -111,11 +119,11 @@ func open(dst, key, aad, ciphertext []byte, allowed func([]byte) (params, error)
 	}
 }
 
-// reserve returns dst with room for n more bytes, which do not overlap any of the
+// Reserve returns dst with room for n more bytes, which do not overlap any of the
 // inputs. Sealing in place would overwrite the plaintext with the header before
 // it is read, and the result would authenticate: silent loss of data. So where
 // the caller's buffers overlap, the result goes to a new one.
-func reserve(dst []byte, n int, inputs ...[]byte) []byte {
+func Reserve(dst []byte, n int, inputs ...[]byte) []byte {
 	if dst != nil && cap(dst)-len(dst) >= n {
 		room := dst[len(dst) : len(dst)+n]
 		clash := false
