@@ -97,6 +97,7 @@ type Keeper struct {
 	closed atomic.Bool
 	gate   sync.RWMutex // orders enter before Close
 	work   sync.WaitGroup
+	idle   sync.Cond // on gate: a tenant's last operation has ended, after closed was set
 	done   context.Context // of everything that outlives its caller
 	stop   context.CancelFunc
 }
@@ -157,6 +158,7 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 	}
 	k.ids.init()
 	k.fleet.init()
+	k.idle.L = &k.gate
 	k.done, k.stop = context.WithCancel(context.Background())
 	return k, nil
 }
@@ -210,6 +212,10 @@ func (k *Keeper) Close() error {
 	k.closed.Store(true)
 	k.gate.Unlock()
 	k.stop()
+	k.tenants.Range(func(_, v any) bool {
+		v.(*tenantCache).wait()
+		return true
+	})
 	k.work.Wait()
 	k.tenants.Range(func(_, v any) bool {
 		t := v.(*tenantCache)

@@ -58,6 +58,7 @@ type tenantCache struct {
 	quotas  map[DataKeyID]*quota
 	budget  tenantBudget
 	blobs   badBlobs
+	under   atomic.Int64 // operations under way
 	hits    atomic.Uint64
 	sealed  atomic.Int64 // when the last Seal succeeded, in ns since 1970; 0: never
 	opened  atomic.Int64

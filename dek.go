@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/byok-go/byok/internal/erase"
+	"github.com/byok-go/byok/internal/floe"
 )
 
 // dekSize is the size of every data key: FLOE with AES-256 takes no other.
@@ -26,10 +27,21 @@ const redacted = "byok.DEK(redacted)"
 // copies that the Go runtime, the AES key schedule or an SDK made on the way
 // here are out of its reach.
 type DEK struct {
-	// use lends the key to f; a nil f wipes it. One closure for both keeps the
+	// use lends the key to u; a nil u wipes it. One closure for both keeps the
 	// bytes out of every struct.
-	use func(f func(raw []byte) error) error
+	use func(u user) error
 }
+
+// user works with a data key that is lent to it, and with what messages under that key
+// share, which may not outlive it.
+type user interface {
+	withKey(raw []byte, shared *floe.Keyed) error
+}
+
+// userFunc is a user of the bytes alone.
+type userFunc func(raw []byte) error
+
+func (f userFunc) withKey(raw []byte, _ *floe.Keyed) error { return f(raw) }
 
 // NewDEK takes over raw, which must be exactly 32 bytes long, and clears it,
 // also when it returns an error.
@@ -39,16 +51,18 @@ func NewDEK(raw []byte) (*DEK, error) {
 		return nil, fmt.Errorf("%w: a data key is %d bytes long, got %d", ErrInternal, dekSize, len(raw))
 	}
 	var (
-		mu    sync.RWMutex
-		key   []byte
-		wiped bool
+		mu     sync.RWMutex
+		key    []byte
+		shared floe.Keyed
+		wiped  bool
 	)
 	erase.Do(func() { key = append(key, raw...) })
-	return &DEK{use: func(f func([]byte) error) error {
-		if f == nil {
+	return &DEK{use: func(u user) error {
+		if u == nil {
 			mu.Lock()
 			defer mu.Unlock()
 			clear(key)
+			shared.Drop() // the pads of the key in it are left to the garbage collector
 			wiped = true
 			return nil
 		}
@@ -59,7 +73,7 @@ func NewDEK(raw []byte) (*DEK, error) {
 			return errWiped
 		}
 		var err error
-		erase.Do(func() { err = f(key) })
+		erase.Do(func() { err = u.withKey(key, &shared) })
 		return err
 	}}, nil
 }
@@ -68,10 +82,18 @@ func NewDEK(raw []byte) (*DEK, error) {
 // Wipe. It returns f's error, and an error of its own without calling f when
 // the key has been wiped. Concurrent calls do not wait for each other.
 func (d *DEK) Use(f func(raw []byte) error) error {
-	if d == nil || d.use == nil || f == nil {
+	if f == nil {
 		return errWiped
 	}
-	return d.use(f)
+	return d.lend(userFunc(f))
+}
+
+// lend is Use for a user, which is not nil. It allocates nothing.
+func (d *DEK) lend(u user) error {
+	if d == nil || d.use == nil {
+		return errWiped
+	}
+	return d.use(u)
 }
 
 // Wipe zeroes the key after the calls of Use that are under way have returned.

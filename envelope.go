@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
@@ -15,45 +16,37 @@ const MaxAAD = format.MaxAAD
 // Seal encrypts plaintext for a tenant and purpose, bound to aad: Open needs the
 // same three. aad says which record this is ("invoices/42"), is at most 8 KiB, and
 // is not stored; nil and empty are the same. The result is 131 bytes and the
-// tenant's name longer than plaintext of up to 64 KiB, and is self-describing
-// but for purpose and aad.
+// tenant's name longer than plaintext of up to 64 KiB, see [SealedSize], and is
+// self-describing but for purpose and aad.
 //
 // The error is ErrNotRegistered, ErrWaiverRequired, ErrKeyRevoked (with its
 // kinds), ErrKeyUnavailable (with its kinds), ErrAudit, ErrStore, ErrArgument,
 // ErrInternal or ErrClosed; in no case is anything but a whole envelope
 // returned. Seal does not keep or change its arguments.
 func (k *Keeper) Seal(ctx context.Context, s Scope, plaintext, aad []byte) ([]byte, error) {
-	s, err := s.check(aad)
+	return k.AppendSeal(ctx, nil, s, plaintext, aad)
+}
+
+// AppendSeal is Seal, and appends the envelope to dst. With room for [SealedSize] bytes
+// behind dst's length it is written there, and hardly anything is allocated: so a caller
+// can reuse one buffer. If that room overlaps plaintext or aad, the result is in new memory,
+// and they keep what they hold.
+//
+// On failure it returns nil; dst is as it was up to its length, and what is behind it
+// may have been overwritten.
+func (k *Keeper) AppendSeal(ctx context.Context, dst []byte, s Scope, plaintext, aad []byte) ([]byte, error) {
+	o, err := k.begin(s, dst, plaintext, aad)
 	if err != nil {
 		return nil, err
 	}
-	if !k.enter() {
-		return nil, ErrClosed
-	}
-	defer k.leave()
-	t := k.cache(s.Tenant)
-	var out []byte
-	g, err := t.use(ctx, func() (grant, error) { return t.grantSeal(ctx, s.Purpose, len(plaintext)) },
-		func(g grant, raw []byte) (err error) {
-			header, core, err := g.header(s.Tenant)
-			if err != nil {
-				return err
-			}
-			dst := make([]byte, len(header), len(header)+floe.SealedSize(floe.Params{}, len(plaintext)))
-			copy(dst, header)
-			out, err = floe.Seal(dst, raw, floe.Params{}, format.PayloadAAD(core, s.Purpose, aad), plaintext)
-			return err
-		})
+	defer o.end()
+	o.seals = true
+	o.g, err = o.t.use(ctx, o)
 	if errors.Is(err, ErrOpen) {
 		// The tenant's own current data key cannot be unwrapped: not the caller's fault.
 		err = fmt.Errorf("%w: the current data key is damaged", ErrInternal)
 	}
-	if err = t.deliver(ctx, Event{Op: OpSeal, Scope: s}, g, err); err != nil {
-		clear(out)
-		return nil, err
-	}
-	t.sealed.Store(k.clock.Now().Wall.UnixNano())
-	return out, nil
+	return o.deliver(ctx, Event{Op: OpSeal, Scope: o.scope}, err)
 }
 
 // Open decrypts what Seal made, for the same tenant, purpose and aad. Any other
@@ -61,40 +54,64 @@ func (k *Keeper) Seal(ctx context.Context, s Scope, plaintext, aad []byte) ([]by
 // is an ErrOpen, says that it is not an envelope at all. Otherwise its errors are
 // Seal's. It returns the whole plaintext or none; an empty one is not nil.
 func (k *Keeper) Open(ctx context.Context, s Scope, sealed, aad []byte) ([]byte, error) {
-	s, err := s.check(aad)
+	return k.AppendOpen(ctx, nil, s, sealed, aad)
+}
+
+// AppendOpen is Open, and appends the plaintext to dst: as AppendSeal does, into the room
+// behind dst's length, if there are [OpenedSize] bytes of it that overlap neither sealed nor
+// aad. So AppendOpen(ctx, sealed[:0], ...) works, and leaves sealed as it is.
+//
+// On failure it returns nil; dst is as it was up to its length, and nothing of the
+// plaintext is left behind it.
+func (k *Keeper) AppendOpen(ctx context.Context, dst []byte, s Scope, sealed, aad []byte) ([]byte, error) {
+	o, err := k.begin(s, dst, sealed, aad)
 	if err != nil {
 		return nil, err
 	}
-	if !k.enter() {
-		return nil, ErrClosed
-	}
-	defer k.leave()
-	t := k.cache(s.Tenant)
-	event := Event{Op: OpOpen, Scope: s}
-	h, core, payload, err := format.Parse(sealed)
+	defer o.end()
+	event := Event{Op: OpOpen, Scope: o.scope}
+	h := &o.header
+	h.Tenant = o.scope.Tenant // saves Parse the string
+	o.core, o.payload, err = h.Parse(sealed)
 	switch {
 	case err != nil:
-		return nil, t.deliver(ctx, event, grant{}, malformed(err))
-	case h.Tenant != s.Tenant, h.Policy == format.PolicyALL:
-		return nil, t.deliver(ctx, event, grant{}, ErrOpen)
+		return o.deliver(ctx, event, malformed(err))
+	case h.Tenant != o.scope.Tenant, h.Policy == format.PolicyALL:
+		return o.deliver(ctx, event, ErrOpen)
 	}
 	event.DataKey = h.DataKey
-	if err := floe.Check(payload); err != nil { // before KMS is asked for a key to it
-		return nil, t.deliver(ctx, event, grant{}, opaque(err))
+	if o.size, err = floe.PlaintextSize(o.payload); err != nil { // before KMS is asked for a key to it
+		return o.deliver(ctx, event, opaque(err))
 	}
-	var out []byte
-	g, err := t.use(ctx, func() (grant, error) { return t.grantOpen(ctx, s.Purpose, h) },
-		func(_ grant, raw []byte) (err error) {
-			out, err = floe.Open(nil, raw, format.PayloadAAD(core, s.Purpose, aad), payload)
-			return err
-		})
-	err = opaque(err)
-	if err = t.deliver(ctx, event, g, err); err != nil {
-		clear(out)
-		return nil, err
+	o.g, err = o.t.use(ctx, o)
+	return o.deliver(ctx, event, opaque(err))
+}
+
+// SealedSize is how long the envelope of n bytes of plaintext is, and -1 if there is no
+// such tenant or length. It holds for every Keeper but one with PerOperation, whose
+// envelopes carry a wrapped data key, of a length that only the KMS knows.
+func SealedSize(tenant string, n int) int {
+	h := format.Header{Policy: format.PolicyREF, Tenant: tenant}
+	size := floe.SealedSize(floe.Params{}, n)
+	if !format.ValidTenant(tenant) || size < 0 || size > math.MaxInt-h.Size() {
+		return -1
 	}
-	t.opened.Store(k.clock.Now().Wall.UnixNano())
-	return out, nil
+	return h.Size() + size
+}
+
+// OpenedSize is how many bytes of plaintext an envelope holds, and -1 if it is none that
+// opens. Nothing of it is authenticated before it is opened: so it sizes a buffer, and says nothing.
+func OpenedSize(sealed []byte) int {
+	var h format.Header
+	_, payload, err := h.Parse(sealed)
+	if err != nil {
+		return -1
+	}
+	n, err := floe.PlaintextSize(payload)
+	if err != nil {
+		return -1
+	}
+	return n
 }
 
 // check returns s with its default purpose, or ErrArgument.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -25,13 +26,30 @@ type eventIDs struct {
 func (g *eventIDs) init() { random.Read(g.node[:]) }
 
 func (g *eventIDs) next(now time.Time) string {
+	h := g.hex(now)
+	return string(h[:])
+}
+
+// nextIn is next for whoever makes many: it cuts ids out of one string after the other. An
+// id that is kept keeps up to 15 others in memory.
+func (g *eventIDs) nextIn(b *strings.Builder, now time.Time) string {
+	h := g.hex(now)
+	if b.Cap()-b.Len() < len(h) {
+		b.Reset()
+		b.Grow(16 * len(h))
+	}
+	at := b.Len()
+	b.Write(h[:])
+	return b.String()[at:]
+}
+
+func (g *eventIDs) hex(now time.Time) (h [32]byte) {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16)
 	binary.BigEndian.PutUint32(b[6:10], g.n.Add(1))
 	copy(b[10:], g.node[:])
-	var h [32]byte
 	hex.Encode(h[:], b[:])
-	return string(h[:])
+	return h
 }
 
 // process names this process, as the end of its event ids does.

@@ -19,17 +19,23 @@ type grant struct {
 	calls   []KMSCall
 }
 
-// use lends the data key of a grant to f. An entry that was evicted between the
+// borrower asks for a data key, and works with it.
+type borrower interface {
+	find(ctx context.Context) (grant, error)
+	user
+}
+
+// use lends b the data key that it finds. An entry that was evicted between the
 // grant and the use is fetched anew.
-func (t *tenantCache) use(ctx context.Context, get func() (grant, error), f func(g grant, raw []byte) error) (g grant, err error) {
+func (t *tenantCache) use(ctx context.Context, b borrower) (g grant, err error) {
 	for range 3 {
 		if t.k.closed.Load() {
 			return g, ErrClosed
 		}
-		if g, err = get(); err != nil {
+		if g, err = b.find(ctx); err != nil {
 			return g, err
 		}
-		if err = g.e.dek.Use(func(raw []byte) error { return f(g, raw) }); err != errWiped {
+		if err = g.e.dek.lend(b); err != errWiped {
 			break
 		}
 	}

@@ -19,12 +19,13 @@ func Parse(b []byte) (h *Header, core, rest []byte, err error) {
 }
 
 // Parse is the function of that name for a caller that brings its own Header: with
-// policy REF it allocates nothing but the tenant's string. What h held before is
-// gone; after an error h is the zero Header.
+// policy REF it allocates nothing but the tenant's string, and not that if h.Tenant is
+// the same before. What h held before is gone; after an error h is the zero Header.
 func (h *Header) Parse(b []byte) (core, rest []byte, err error) {
+	expected := h.Tenant
 	*h = Header{}
 	s := cryptobyte.String(b)
-	if err := h.parseCore(&s); err != nil {
+	if err := h.parseCore(&s, expected); err != nil {
 		*h = Header{}
 		return nil, nil, err
 	}
@@ -42,8 +43,8 @@ func (h *Header) Parse(b []byte) (core, rest []byte, err error) {
 }
 
 // parseCore reads from the magic to the tenant and leaves s behind them. It fills in
-// h as it goes; Parse clears h when it fails.
-func (h *Header) parseCore(s *cryptobyte.String) error {
+// h as it goes; Parse clears h when it fails. An expected tenant saves memory, no more.
+func (h *Header) parseCore(s *cryptobyte.String, expected string) error {
 	// The first four bytes come first, to tell what is no envelope at all, or one
 	// in a coat, from an envelope that is cut short.
 	if len(*s) < len(magic) || string((*s)[:len(magic)]) != magic {
@@ -78,7 +79,9 @@ func (h *Header) parseCore(s *cryptobyte.String) error {
 	if !visible([]byte(tenant), MaxTenant) {
 		return errTenant
 	}
-	h.Tenant = string(tenant)
+	if h.Tenant = expected; expected != string(tenant) {
+		h.Tenant = string(tenant)
+	}
 	return nil
 }
 

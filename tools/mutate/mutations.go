@@ -225,8 +225,8 @@ var mutations = []mutation{
 		old: "if err == ErrNotFound && h.Policy == format.PolicyANY {", new: "if err != nil && h.Policy == format.PolicyANY {"},
 	{name: "open-says-why", file: "direct.go", tests: ".",
 		old: "return ErrOpen // bare: anything more would tell what was wrong", new: "return err"},
-	{name: "aad-not-bound", file: "envelope.go", tests: ".",
-		old: "floe.Open(nil, raw, format.PayloadAAD(core, s.Purpose, aad), payload)", new: "floe.Open(nil, raw, format.PayloadAAD(core, s.Purpose, nil), payload)"},
+	{name: "aad-not-bound", file: "operation.go", tests: ".",
+		old: "format.AppendPayloadAAD(o.bound[:0], core, o.scope.Purpose, o.aad)", new: "format.AppendPayloadAAD(o.bound[:0], core, o.scope.Purpose, nil)"},
 	{name: "event-failure-ignored", file: "event.go", tests: ".", // I18
 		old: "\t\t\treturn e, rerr\n", new: "\t\t\treturn e, nil\n"},
 	{name: "event-withheld-left-out", file: "envelope.go", tests: ".",
@@ -246,7 +246,7 @@ var mutations = []mutation{
 	{name: "dek-zeros-after-wipe", file: "dek.go", tests: ".",
 		old: "if wiped {", new: "if wiped && key == nil {"},
 	{name: "dek-wipe-keeps-bytes", file: "dek.go", tests: ".",
-		old: "\t\t\tclear(key)\n\t\t\twiped = true\n", new: "\t\t\twiped = true\n"},
+		old: "\t\t\tclear(key)\n", new: ""},
 
 	// The life of a tenant.
 	{name: "waiver-flags-ignored", file: "state.go", tests: ".", // E19
