@@ -97,7 +97,7 @@ type Keeper struct {
 	closed atomic.Bool
 	gate   sync.RWMutex // orders enter before Close
 	work   sync.WaitGroup
-	idle   sync.Cond // on gate: a tenant's last operation has ended, after closed was set
+	idle   sync.Cond       // on gate: a tenant's last operation has ended, after closed was set
 	done   context.Context // of everything that outlives its caller
 	stop   context.CancelFunc
 }

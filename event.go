@@ -26,30 +26,33 @@ type eventIDs struct {
 func (g *eventIDs) init() { random.Read(g.node[:]) }
 
 func (g *eventIDs) next(now time.Time) string {
-	h := g.hex(now)
+	var h [idSize]byte
+	g.hex(h[:], now)
 	return string(h[:])
 }
 
 // nextIn is next for whoever makes many: it cuts ids out of one string after the other. An
 // id that is kept keeps up to 15 others in memory.
 func (g *eventIDs) nextIn(b *strings.Builder, now time.Time) string {
-	h := g.hex(now)
-	if b.Cap()-b.Len() < len(h) {
+	if b.Cap()-b.Len() < idSize {
 		b.Reset()
-		b.Grow(16 * len(h))
+		b.Grow(16 * idSize)
 	}
+	var h [idSize]byte
+	g.hex(h[:], now)
 	at := b.Len()
 	b.Write(h[:])
 	return b.String()[at:]
 }
 
-func (g *eventIDs) hex(now time.Time) (h [32]byte) {
-	var b [16]byte
+const idSize = 32
+
+func (g *eventIDs) hex(to []byte, now time.Time) {
+	var b [idSize / 2]byte
 	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16)
 	binary.BigEndian.PutUint32(b[6:10], g.n.Add(1))
 	copy(b[10:], g.node[:])
-	hex.Encode(h[:], b[:])
-	return h
+	hex.Encode(to, b[:])
 }
 
 // process names this process, as the end of its event ids does.

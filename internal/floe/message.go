@@ -41,7 +41,7 @@ type message struct {
 	okm     [sha512.Size384]byte
 	tag     [tagSize]byte // what the header's tag should be
 	aesKey  [KeySize]byte // for a moment
-	segment [9]byte // the associated data of a segment: position, final flag
+	segment [9]byte       // the associated data of a segment: position, final flag
 }
 
 // newMessage returns a message that can begin, under a key of the right length.

@@ -227,6 +227,22 @@ var mutations = []mutation{
 		old: "return ErrOpen // bare: anything more would tell what was wrong", new: "return err"},
 	{name: "aad-not-bound", file: "operation.go", tests: ".",
 		old: "format.AppendPayloadAAD(o.bound[:0], core, o.scope.Purpose, o.aad)", new: "format.AppendPayloadAAD(o.bound[:0], core, o.scope.Purpose, nil)"},
+	{name: "append-over-its-input", file: "operation.go", tests: "I_8", // a failed Open would cost the envelope
+		old: "floe.Reserve(o.dst, o.size, o.in, o.aad)", new: "floe.Reserve(o.dst, o.size, o.payload)"},
+	{name: "append-over-its-plaintext", file: "operation.go", tests: "I_8", // a header sealed in place of the plaintext
+		old: "floe.Reserve(o.dst, len(header)+size, o.in, o.aad)", new: "floe.Reserve(o.dst, len(header)+size, o.aad)"},
+	{name: "append-plaintext-left", file: "operation.go", tests: "I_8",
+		old: "clear(o.out[len(o.dst):])", new: "_ = o.out"},
+	{name: "close-forgets-operations", file: "byok.go", tests: "I20", // I20
+		old: "v.(*tenantCache).wait()", new: "_ = v"},
+	{name: "dek-keeps-keyed-state", file: "dek.go", tests: "I_3_Wipe",
+		old: "shared.Drop()", new: "_ = &shared"},
+	{name: "floe-two-share-a-state", file: "internal/floe/keyed.go", tests: "Keyed",
+		old: "m != nil && k.idle[i].CompareAndSwap(m, nil) {", new: "m != nil {"},
+	{name: "floe-keys-outlive-a-message", file: "internal/floe/keyed.go", tests: "Keyed",
+		old: "\tm.wipe()\n", new: "\tm.wiped = true\n"},
+	{name: "floe-state-not-reset", file: "internal/floe/keyed.go", tests: "Keyed",
+		old: "\tm.mac.Reset()\n", new: ""},
 	{name: "event-failure-ignored", file: "event.go", tests: ".", // I18
 		old: "\t\t\treturn e, rerr\n", new: "\t\t\treturn e, nil\n"},
 	{name: "event-withheld-left-out", file: "envelope.go", tests: ".",
