@@ -2,7 +2,11 @@ package byok_test
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/byok-go/byok"
 	"github.com/byok-go/byok/byoktest"
@@ -46,4 +50,44 @@ func TestHotPath(t *testing.T) {
 	if after.KMSCalls != before.KMSCalls || after.Hits < before.Hits+4000 {
 		t.Error("not hot: ", before, after)
 	}
+}
+
+// Close returns after the operations that were under way, of each tenant, and those that
+// begin later are refused (I20).
+func TestI20_CloseWaitsForOperations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &hookSink{MemAudit: new(byok.MemAudit)}
+		env := byoktest.New(t, &byoktest.Options{Sink: sink})
+		begun := time.Now()
+		for _, tenant := range []string{"a", "b", "c"} {
+			env.Tenant(tenant)
+			sealed := seal(t, env.Keeper, tenant, "x", "")
+			go func() {
+				time.Sleep(time.Second)
+				_, err := env.Keeper.Open(t.Context(), byok.Scope{Tenant: tenant}, sealed, nil)
+				if !errors.Is(err, byok.ErrClosed) { // Close came before its result could leave
+					t.Errorf("Open: %v", err)
+				}
+			}()
+		}
+		sink.before(func(e byok.Event) {
+			if e.Op == byok.OpOpen {
+				time.Sleep(time.Duration(10+e.Scope.Tenant[0]-'a') * time.Second)
+			}
+		})
+		time.Sleep(2 * time.Second)
+		var closers sync.WaitGroup
+		for range 3 {
+			closers.Go(func() {
+				_ = env.Keeper.Close()
+				if after := time.Since(begun); after != 13*time.Second { // the sink's answer about c
+					t.Errorf("closed after %v", after)
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		_, err := env.Keeper.Seal(t.Context(), byok.Scope{Tenant: "a"}, nil, nil)
+		want(t, "Seal", err, byok.ErrClosed)
+		closers.Wait()
+	})
 }
