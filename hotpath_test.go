@@ -71,7 +71,7 @@ func TestI20_CloseWaitsForOperations(t *testing.T) {
 			}()
 		}
 		sink.before(func(e byok.Event) {
-			if e.Op == byok.OpOpen {
+			if e.Op == byok.OpOpen && e.Outcome == byok.OutcomeSuccess {
 				time.Sleep(time.Duration(10+e.Scope.Tenant[0]-'a') * time.Second)
 			}
 		})
