@@ -139,7 +139,9 @@ func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 	start := time.Now()
 	r, err := guarded(withTenant(ctx, c.tenant), f, func(err error) {
 		// Nobody waits any more, but a denial is one whenever it comes.
-		if ke := c.keyError(name, err); ke.Class.stops() {
+		// After Close it is news to nobody, and the sink may be gone (I20).
+		if ke := c.keyError(name, err); ke.Class.stops() && c.k.enter() {
+			defer c.k.leave()
 			c.access.refused(ctx, begun, ke)
 		}
 	})

@@ -133,3 +133,47 @@ func TestOneTenantsLongUseHoldsUpNobodyElse(t *testing.T) {
 		})
 	}
 }
+
+// hungKeyring is a driver that minds no ctx: it answers when gate is closed, and is denied.
+type hungKeyring struct {
+	byok.Keyring
+	gate chan struct{}
+}
+
+func (h *hungKeyring) UnwrapDataKey(_ context.Context, key byok.KeyID, _ []byte, _ byok.EncryptionContext) (*byok.DEK, byok.Receipt, error) {
+	<-h.gate
+	return nil, byok.Receipt{}, &byok.KeyError{Key: key, Class: byok.ClassDenied, Code: "DisabledException"}
+}
+
+// A denial that comes when nobody waits for it any more is one, and leaves its event;
+// but once Close has returned nothing is recorded: the sink may be closed by then.
+func TestI20_NoEventAfterClose(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			env := byoktest.New(t, nil)
+			env.Tenant("acme")
+			sealed := seal(t, env.Keeper, "acme", "x", "")
+			keys, sink := &hungKeyring{env.Keys, make(chan struct{})}, new(byok.MemAudit)
+			k, err := byok.New(byoktest.Service, keys, env.Store, sink, quietly(byok.Options{}))
+			want(t, "New", err, nil)
+			defer k.Close()
+			_, err = open(t, k, "acme", sealed, "")
+			want(t, "Open", err, byok.ErrKeyUnavailable)
+			if closed {
+				want(t, "Close", k.Close(), nil)
+			}
+			before := len(sink.All())
+			close(keys.gate)
+			synctest.Wait()
+			denials := 0
+			for _, e := range sink.All()[before:] {
+				if e.Op == byok.OpDeny {
+					denials++
+				}
+			}
+			if want := map[bool]int{false: 1, true: 0}[closed]; denials != want || closed && len(sink.All()) != before {
+				t.Errorf("closed: %v: %d denials are recorded, want %d", closed, denials, want)
+			}
+		})
+	}
+}

@@ -191,6 +191,10 @@ var mutations = []mutation{
 		old: "\tdefer h.t.k.leave()\n\tif q :=", new: "\tif q :="},
 
 	// Who waits for whom.
+	{name: "late-denial-after-close", file: "calls.go", tests: "NoEventAfterClose", // I20
+		old: "ke.Class.stops() && c.k.enter() {\n\t\t\tdefer c.k.leave()\n", new: "ke.Class.stops() {\n"},
+	{name: "late-denial-ignored", file: "calls.go", tests: "NoEventAfterClose|E5",
+		old: "ke.Class.stops() && c.k.enter() {", new: "false && c.k.enter() {"},
 	{name: "report-waits-for-the-sink", file: "event.go", tests: "RefusedInTime",
 		old: "rctx, cancel := context.WithTimeout(ctx, recordTimeout)\n\t\tdefer cancel()\n\t\tif k.record(rctx, e) == nil {", new: "rctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)\n\t\tdefer cancel()\n\t\tif k.record(rctx, e) == nil {"},
 	{name: "report-gives-up-with-the-caller", file: "event.go", tests: "RefusedInTime", // I18
