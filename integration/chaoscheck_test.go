@@ -105,13 +105,31 @@ const (
 	unrecordedStopped = time.Second
 )
 
-// auditMismatches compares the KMS's log with the kms_calls of the audit log.
+// unanswered counts the attempts that events tell of without a request id, since
+// no answer came in time: by the process, as its event ids name it, and operation.
+type unanswered map[[2]string]int
+
+func (u unanswered) take(process, op string) bool {
+	if u[[2]string{process, op}] == 0 {
+		return false
+	}
+	u[[2]string{process, op}]--
+	return true
+}
+
+// processOf is the part of an event's id that names the process.
+func processOf(e event) string { return e.ID[max(0, len(e.ID)-12):] }
+
+// auditMismatches compares the KMS's log with the kms_calls of the audit log: each
+// request stands in one event, by its id, or as an attempt of the same process without
+// an answer.
 func auditMismatches(calls map[string]kmsfake.Call, events []event, lives []life) (bad []string, matched, lost int) {
-	told := map[string]bool{}
+	told, open, process := map[string]bool{}, unanswered{}, map[string]string{}
 	for _, e := range events {
 		for _, c := range e.Calls {
 			if c.RequestID == "" {
-				continue // no answer
+				open[[2]string{processOf(e), c.Op}]++
+				continue
 			}
 			known, ok := calls[c.RequestID]
 			switch {
@@ -123,6 +141,7 @@ func auditMismatches(calls map[string]kmsfake.Call, events []event, lives []life
 				bad = append(bad, fmt.Sprintf("request %s is %s in the event, and was %s", c.RequestID, c.Op, known.Operation))
 			}
 			told[c.RequestID] = true
+			process[known.AccessKeyID] = processOf(e)
 		}
 	}
 	by := map[string]life{}
@@ -138,18 +157,17 @@ func auditMismatches(calls map[string]kmsfake.Call, events []event, lives []life
 			matched++
 			continue
 		}
-		if c.Fault == string(kmsfake.LostAnswer) || c.Fault == string(kmsfake.TruncatedAnswer) {
-			lost++ // the process cannot know the id
-			continue
-		}
 		grace := unrecordedStopped
 		if l.killed {
 			grace = unrecordedKilled
 		}
-		if c.Time.Before(l.ended.Add(-grace)) {
-			bad = append(bad, fmt.Sprintf("%s %s of %s (%q, fault %q), %v before its end, is in no event", c.Operation, id, c.AccessKeyID, c.Code, c.Fault, l.ended.Sub(c.Time)))
-		} else {
+		switch {
+		case open.take(process[c.AccessKeyID], c.Operation): // the process cannot know the id
 			lost++
+		case !c.Time.Before(l.ended.Add(-grace)):
+			lost++
+		default:
+			bad = append(bad, fmt.Sprintf("%s %s of %s (%q, fault %q), %v before its end, is in no event", c.Operation, id, c.AccessKeyID, c.Code, c.Fault, l.ended.Sub(c.Time)))
 		}
 	}
 	return bad, matched, lost
@@ -235,6 +253,7 @@ func TestChaosChecks(t *testing.T) {
 	}
 	lives := []life{{"stopped", now, false}, {"killed", now, true}}
 	ev := func(ids ...string) (e event) {
+		e.ID = "19a000000000000000000001" + "aabbccddeeff"
 		for _, id := range ids {
 			e.Calls = append(e.Calls, struct {
 				RequestID string `json:"request_id"`
@@ -254,7 +273,9 @@ func TestChaosChecks(t *testing.T) {
 		"unknown":                      {nil, []event{ev("a")}, 1},
 		"another operation":            {map[string]kmsfake.Call{"a": {Operation: "Encrypt", AccessKeyID: "stopped", Time: now}}, []event{ev("a")}, 1},
 		"in no event":                  {map[string]kmsfake.Call{"a": call("stopped", "", 2*time.Second)}, nil, 1},
-		"its answer got lost":          {map[string]kmsfake.Call{"a": call("stopped", "lost-answer", time.Hour)}, nil, 0},
+		"its answer got lost":          {map[string]kmsfake.Call{"a": call("stopped", "", time.Hour), "b": call("stopped", "lost-answer", time.Hour)}, []event{ev("a"), ev("")}, 0},
+		"two lost, one told of":        {map[string]kmsfake.Call{"a": call("stopped", "", time.Hour), "b": call("stopped", "lost-answer", time.Hour), "c": call("stopped", "", time.Hour)}, []event{ev("a"), ev("")}, 1},
+		"lost, and not told of":        {map[string]kmsfake.Call{"a": call("stopped", "", time.Hour), "b": call("stopped", "lost-answer", time.Hour)}, []event{ev("a")}, 1},
 		"killed before the event":      {map[string]kmsfake.Call{"a": call("killed", "", 2*time.Second)}, nil, 0},
 		"killed long after":            {map[string]kmsfake.Call{"a": call("killed", "", time.Minute)}, nil, 1},
 		"somebody else's":              {map[string]kmsfake.Call{"a": call("", "", time.Hour)}, nil, 0},
