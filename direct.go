@@ -117,8 +117,6 @@ func opaque(err error) error {
 	switch {
 	case errors.Is(err, floe.ErrMalformed):
 		return ErrMalformed
-	case errors.Is(err, ErrMalformed):
-		return err // a header is public: the reason stays
 	case errors.Is(err, floe.ErrAuth), errors.Is(err, ErrNotFound), errors.Is(err, ErrOpen):
 		return ErrOpen // bare: anything more would tell what was wrong
 	}
