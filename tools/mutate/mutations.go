@@ -222,7 +222,7 @@ var mutations = []mutation{
 
 	// Seal, Open, events.
 	{name: "open-other-tenants", file: "envelope.go", tests: ".",
-		old: "case h.Tenant != s.Tenant, h.Policy == format.PolicyALL:", new: "case h.Policy == format.PolicyALL:"},
+		old: "case h.Tenant != o.scope.Tenant, h.Policy == format.PolicyALL:", new: "case h.Policy == format.PolicyALL:"},
 	{name: "open-any-recipient", file: "grant.go", tests: ".",
 		old: "if r.Provider == key.Provider && r.Key == key.ID {", new: "if r.Provider == key.Provider {"},
 	{name: "open-fallback-on-store-error", file: "grant.go", tests: ".", // the wrapped key inside, when the Store is down
@@ -250,7 +250,7 @@ var mutations = []mutation{
 	{name: "event-failure-ignored", file: "event.go", tests: ".", // I18
 		old: "\t\t\treturn e, rerr\n", new: "\t\t\treturn e, nil\n"},
 	{name: "event-withheld-left-out", file: "envelope.go", tests: ".",
-		old: "_ = t.k.record(rctx, t.k.withheld(event, err))", new: "_ = rctx"},
+		old: "\t\tt.k.report(ctx, t.k.withheld(event, err))\n", new: ""},
 	{name: "event-denial-not-noted", file: "access.go", tests: ".",
 		old: "\tif first {\n", new: "\tif first && false {\n"},
 	{name: "event-outbox-not-delivered", file: "change.go", tests: ".",
@@ -398,9 +398,9 @@ var mutations = []mutation{
 
 	// FLOE.
 	{name: "floe-no-commitment", file: "internal/floe/message.go", tests: ".",
-		old: "if subtle.ConstantTimeCompare(tag[:], m.header[prefixSize:]) != 1 {", new: "if subtle.ConstantTimeCompare(tag[:], m.header[prefixSize:]) > 1 {"},
+		old: "if subtle.ConstantTimeCompare(m.tag[:], m.header[prefixSize:]) != 1 {", new: "if subtle.ConstantTimeCompare(m.tag[:], m.header[prefixSize:]) > 1 {"},
 	{name: "floe-half-commitment", file: "internal/floe/message.go", tests: ".",
-		old: "if subtle.ConstantTimeCompare(tag[:], m.header[prefixSize:]) != 1 {", new: "if subtle.ConstantTimeCompare(tag[:16], m.header[prefixSize:prefixSize+16]) != 1 {"},
+		old: "if subtle.ConstantTimeCompare(m.tag[:], m.header[prefixSize:]) != 1 {", new: "if subtle.ConstantTimeCompare(m.tag[:16], m.header[prefixSize:prefixSize+16]) != 1 {"},
 	{name: "floe-no-trailing-probe", file: "internal/floe/reader.go", tests: ".",
 		old: "\t\t\tif err = probeEnd(r.src); err != nil {\n\t\t\t\treturn n, length, false, err\n\t\t\t}\n", new: ""},
 	{name: "floe-trailing-data-ignored", file: "internal/floe/reader.go", tests: ".",
@@ -498,13 +498,13 @@ var mutations = []mutation{
 	{name: "format-purpose-of-any-case", file: "internal/format/format.go", tests: ".",
 		old: "if (c < 'a' || c > 'z') && (c", new: "if (c|0x20 < 'a' || c|0x20 > 'z') && (c"},
 	{name: "open-all-by-one-share", file: "envelope.go", tests: "TestC6_|TestRecipients", // C7
-		old: "case h.Tenant != s.Tenant, h.Policy == format.PolicyALL:", new: "case h.Tenant != s.Tenant:"},
+		old: "case h.Tenant != o.scope.Tenant, h.Policy == format.PolicyALL:", new: "case h.Tenant != o.scope.Tenant:"},
 	{name: "stream-all-by-one-share", file: "stream.go", tests: "TestC6_",
 		old: "case f.Tenant != s.Tenant || f.Policy == format.PolicyALL:", new: "case f.Tenant != s.Tenant:"},
 	{name: "stream-other-tenants", file: "stream.go", tests: "TestC6_|TestB|Stream|TestOther",
 		old: "case f.Tenant != s.Tenant || f.Policy == format.PolicyALL:", new: "case f.Policy == format.PolicyALL:"},
 	{name: "open-hopeless-payload-asks", file: "envelope.go", tests: "TestA11_", // a request to KMS for nothing
-		old: "if err := floe.Check(payload); err != nil { // before", new: "if err := floe.Check(payload); err != nil && len(payload) == 0 { // before"},
+		old: "floe.PlaintextSize(o.payload); err != nil { // before", new: "floe.PlaintextSize(o.payload); err != nil && len(o.payload) == 0 { // before"},
 	{name: "stream-malformed-is-refused", file: "hold.go", tests: "TestA23_", // the caller is not told what it did
 		old: "if !errors.Is(err, ErrMalformed) {", new: "if true {"},
 	{name: "floe-other-parameters", file: "internal/floe/message.go", tests: ".", // A12
