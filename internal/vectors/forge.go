@@ -4,9 +4,10 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha512"
 	"encoding/binary"
+
+	"github.com/byok-go/byok/internal/random"
 )
 
 // Forger makes FLOE ciphertexts of any shape, also those that no writer may make.
@@ -30,7 +31,7 @@ func Forge(key, aad []byte, segment uint32) *Forger {
 
 // Header draws an IV and returns the header.
 func (f *Forger) Header() []byte {
-	_, _ = rand.Read(f.iv[:])
+	random.Read(f.iv[:])
 	f.message = f.derive(f.Key, "MESSAGE_KEY:", 48)
 	return append(append(f.parameters(), f.iv[:]...), f.derive(f.Key, "HEADER_TAG:", 32)...)
 }
