@@ -68,6 +68,8 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports %s: internal packages import only each other", path, i)
 			case sdk(i) && rel != "awskms" && rel != "kmsfake" && !strings.HasPrefix(rel, "examples/") && !strings.HasPrefix(rel, "cmd/"):
 				t.Errorf("%s imports %s: only awskms and kmsfake may", path, i)
+			case i == module+"/internal/vectors":
+				t.Errorf("%s imports %s: it forges envelopes, for tests only", path, i)
 			case i == "testing" && !slices.Contains(suites, path):
 				t.Errorf("%s imports testing: only the suites may", path)
 			}
