@@ -14,6 +14,9 @@ type fixed struct {
 }
 
 func (p *fixed) Lend(_ int64, workers int, f func(int, []byte) error) error {
+	if workers == 1 {
+		return f(0, p.key)
+	}
 	errs := make([]error, workers)
 	var wg sync.WaitGroup
 	for w := range workers {

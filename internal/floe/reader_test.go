@@ -137,14 +137,17 @@ func TestReaderOfATruncatedMessage(t *testing.T) {
 	}
 }
 
-// A4: the last bytes are not released before the end of the source was seen.
+// A4: the last bytes are not released before the end of the source was seen. A message of
+// 1, 3 or 7 full segments ends with a step: only asking for more shows what follows.
 func TestReaderProbesForTrailingData(t *testing.T) {
-	msg := randomBytes(40)
-	ct := mustSeal(t, tiny, msg)
-	for _, tail := range [][]byte{{0}, ct, ct[HeaderSize+64:], make([]byte, 1000)} {
-		got, err := stream(append(bytes.Clone(ct), tail...), testKey, testAAD, pinned(tiny))
-		if err != ErrAuth || !bytes.Equal(got, msg[:32]) {
-			t.Errorf("%d bytes follow: released %d, %v", len(tail), len(got), err)
+	for _, n := range []int{32, 40, 96, 7 * 32} {
+		msg := randomBytes(n)
+		ct := mustSeal(t, tiny, msg)
+		for _, tail := range [][]byte{{0}, ct, ct[len(ct)-40:], make([]byte, 1000)} {
+			got, err := stream(append(bytes.Clone(ct), tail...), testKey, testAAD, pinned(tiny))
+			if err != ErrAuth || !bytes.Equal(got, msg[:(n-1)/32*32]) {
+				t.Errorf("%d bytes follow %d: released %d, %v", len(tail), n, len(got), err)
+			}
 		}
 	}
 }

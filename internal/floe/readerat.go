@@ -26,7 +26,10 @@ type ReaderAt struct {
 }
 
 // scratch is what a read needs. It is as large as the largest read in one step so far.
-type scratch struct{ sealed, opened []byte }
+type scratch struct {
+	sealed, opened []byte
+	used           int // of opened, this time
+}
 
 // NewReaderAt checks the header's tag and the final segment at the end of src, has the permit
 // agree, and then returns. src is the whole message, with the header at its start; it is size
@@ -45,7 +48,7 @@ func NewReaderAt(src io.ReaderAt, size int64, h *Header, permit Permit, aad []by
 	var s scratch
 	last := r.segments() - 1
 	_, good, err := r.open(&s, last, 1)
-	clear(s.opened)
+	s.wipe()
 	if err == nil && good != 1 {
 		err = ErrAuth
 	}
@@ -103,10 +106,11 @@ func (r *ReaderAt) ReadAt(p []byte, off int64) (n int, err error) {
 // open reads and opens count segments, in s.
 func (r *ReaderAt) open(s *scratch, first int64, count int) (opened []byte, good int, err error) {
 	segment, plain := r.f.p.segment, r.f.p.plain()
+	s.wipe()
 	if len(s.sealed) < count*segment {
-		clear(s.opened)
 		s.sealed, s.opened = make([]byte, count*segment), make([]byte, count*plain)
 	}
+	s.used = count * plain
 	from := first * int64(segment)
 	length := min(int64(count)*int64(segment), r.body-from)
 	sealed := s.sealed[:length]
@@ -137,13 +141,15 @@ func (r *ReaderAt) take() (*scratch, error) {
 }
 
 func (r *ReaderAt) give(s *scratch) {
-	clear(s.opened)
+	s.wipe()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.spare == nil || len(r.spare.sealed) < len(s.sealed) {
 		r.spare = s
 	}
 }
+
+func (s *scratch) wipe() { clear(s.opened[:s.used]) }
 
 // end makes err the answer to all that follows, unless there is one.
 func (r *ReaderAt) end(err error) {

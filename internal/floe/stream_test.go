@@ -253,6 +253,25 @@ func TestA17_NoPositionFromOutside(t *testing.T) {
 	}
 }
 
+// A read of many steps of which one fails releases nothing, not what the steps before it opened.
+func TestReadAtIsAllOrNothing(t *testing.T) {
+	p := params{4096, rotationBits}
+	msg := bytes.Repeat([]byte{0xee}, 300*p.plain())
+	ct := mustSeal(t, p, msg)
+	ct[HeaderSize+250*4096+100] ^= 1
+	r, err := openAt(bytes.NewReader(ct), int64(len(ct)), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, len(msg))
+	if n, err := r.ReadAt(buf, 0); n != 0 || err != ErrAuth || bytes.IndexByte(buf, 0xee) >= 0 {
+		t.Errorf("%d bytes, %v; the first of them is at %d", n, err, bytes.IndexByte(buf, 0xee))
+	}
+	if s := r.spare; s == nil || bytes.IndexByte(s.opened, 0xee) >= 0 {
+		t.Error("plaintext is kept for the next read")
+	}
+}
+
 // A source may lie about what it read; an error of it is that read's alone.
 func TestReaderAtAndItsSource(t *testing.T) {
 	msg := randomBytes(1000)
