@@ -2,6 +2,7 @@ package byok
 
 import (
 	"context"
+	"io"
 
 	"github.com/byok-go/byok/internal/format"
 )
@@ -64,3 +65,18 @@ func (h *Hold) Step(ctx context.Context, size int64, f func(raw []byte) error) e
 }
 
 func (h *Hold) End(ctx context.Context, err error) error { return h.h.end(ctx, err) }
+
+// SealFileThen is SealFile with something that happens before the file gets its name.
+func (k *Keeper) SealFileThen(ctx context.Context, dst, src string, s Scope, then func()) error {
+	return intoFile(dst, src, func(dst io.Writer, src io.Reader) (*permit, error) {
+		w, err := k.SealWriter(ctx, dst, s, nil)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := w.ReadFrom(src); err != nil {
+			return nil, err
+		}
+		defer then()
+		return w.permit, w.Close()
+	})
+}

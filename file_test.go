@@ -167,4 +167,16 @@ func TestA15_DeniedBeforeTheRename(t *testing.T) {
 	if n := outcomes(env)[byok.OutcomeWithheld]; n != 1 {
 		t.Errorf("%d withheld events", n)
 	}
+	sink.before(nil)
+	_, err := acme.Resume(t.Context(), "")
+	want(t, "Resume", err, nil)
+	err = env.Keeper.SealFileThen(t.Context(), dst, plain, acmeScope, func() {
+		if _, err := acme.Suspend(context.Background(), ""); err != nil {
+			t.Error(err)
+		}
+	})
+	want(t, "SealFile", err, byok.ErrSuspended)
+	if n, got := outcomes(env)[byok.OutcomeWithheld], names(t, dir); n != 2 || len(got) != 2 {
+		t.Errorf("%d withheld events, files %v", n, got)
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/byok-go/byok/byoktest"
+	"github.com/byok-go/byok/internal/fipstest"
 )
 
 // docs/evidence/streams.md has the output of a run with -large-streams 100.
@@ -30,6 +31,7 @@ func TestLargeStreams(t *testing.T) {
 		stream, file, places = *largeStreams<<30, 4<<30, 10_000
 	}
 	const room = 16 << 20
+	defer fipstest.Refresh() // this test collects garbage
 	env := byoktest.New(t, nil)
 	env.Tenant("acme")
 	ctx, k, dir := t.Context(), env.Keeper, t.TempDir()

@@ -38,14 +38,14 @@ func Refresh() {
 func prepare() {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(4 << 30) // beyond it the collector runs all the same
+	// A read so long that its goroutine is preempted, so that as many generators are in use at
+	// once as any test has goroutines that draw random bytes, and not one for each processor.
 	var wg sync.WaitGroup
-	until := time.Now().Add(50 * time.Millisecond)
-	for range 4 * runtime.GOMAXPROCS(0) {
+	for range max(8, 4*runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
-			var b [32]byte
-			for time.Now().Before(until) {
-				_, _ = rand.Read(b[:])
-				runtime.Gosched()
+			b := make([]byte, 8<<20)
+			for until := time.Now().Add(50 * time.Millisecond); time.Now().Before(until); {
+				_, _ = rand.Read(b)
 			}
 		})
 	}
