@@ -42,6 +42,32 @@ func Example() {
 	// Output: hello, from 140 sealed bytes
 }
 
+// Many records through one buffer, which is as large as the largest needs.
+func ExampleKeeper_AppendSeal() {
+	ctx := context.Background()
+	fake := kmsfake.New(nil)
+	keys := must(awskms.NewFromClient(fake.Client(role), nil))
+	keeper := must(byok.New("example-saas", keys, new(byok.MemStore), new(byok.MemAudit), nil))
+	defer keeper.Close()
+	acme := keeper.Tenant("acme")
+	cmk := fake.Account(account).CreateKey(awskms.KeyPolicy(account, role, acme.EncryptionContext()).JSON())
+	must(acme.Register(ctx, byok.Registration{Key: awskms.Key(cmk.ARN())}))
+	must(acme.AcknowledgeWaiver(ctx, byok.Acknowledgement{DataLossRisk: true, KeyManagement: true, NoLiability: true}))
+	scope := byok.Scope{Tenant: "acme", Purpose: "phone-numbers"}
+
+	sealed := make([]byte, 0, byok.SealedSize("acme", 20))
+	plain := make([]byte, 0, 20)
+	for i, number := range []string{"+43 1 58858", "+1 202 555 0143"} {
+		aad := fmt.Appendf(nil, "user/%d", i)
+		sealed = must(keeper.AppendSeal(ctx, sealed[:0], scope, []byte(number), aad))
+		plain = must(keeper.AppendOpen(ctx, plain[:0], scope, sealed, aad))
+		fmt.Printf("%s: %d bytes, announced %d\n", plain, len(sealed), byok.SealedSize("acme", len(number)))
+	}
+	// Output:
+	// +43 1 58858: 146 bytes, announced 146
+	// +1 202 555 0143: 150 bytes, announced 150
+}
+
 // What revocation looks like: the customer disables its key, and the first
 // question to KMS ends all use of it.
 func ExampleTenant_Recheck() {
