@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -60,7 +61,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	case err == nil:
 		return exitOK
 	case !errors.Is(err, flag.ErrHelp): // which has printed its help
-		fmt.Fprintln(errs, "byok:", err)
+		fmt.Fprintln(errs, "byok:", strings.TrimPrefix(err.Error(), "byok: ")) // the library's errors say so themselves
 	}
 	return exitFailed
 }
