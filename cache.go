@@ -11,7 +11,8 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// Bounds of the data-key cache. One entry is about 700 bytes.
+// Bounds of the data-key cache. One entry is about 700 bytes, and 1.5 KiB more, the state of an
+// HMAC, for each goroutine that uses it at once, up to four.
 const (
 	maxLeases          = 10_000 // in a Keeper
 	maxLeasesPerTenant = 1_000  // so that one tenant cannot push out all others
