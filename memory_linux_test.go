@@ -47,8 +47,12 @@ type needle struct {
 }
 
 func newNeedles(masked [][]byte) needles {
-	all := needles{}
+	all, seen := needles{}, map[string]bool{}
 	for _, m := range masked {
+		if seen[string(m)] { // unwrapped again: a copy is not to be counted for each time
+			continue
+		}
+		seen[string(m)] = true
 		for form, p := range patterns(m) {
 			first := [2]byte{p[0] ^ mask, p[1] ^ mask}
 			all[first] = append(all[first], needle{form, p})
