@@ -342,6 +342,7 @@ func checkItems(t *testing.T, data string, customers []*customer) (keys int) {
 		}
 		named, deks, acks, found := map[string]string{}, map[string]bool{}, 0, false
 		slots := map[string]string{} // purpose and generation -> data key
+		var used []string
 		all := items(t, store, "tenant:"+o.id)
 		if value, ok := all["state"]; ok {
 			if found = json.Unmarshal(value, &state) == nil; !found {
@@ -381,9 +382,20 @@ func checkItems(t *testing.T, data string, customers []*customer) (keys int) {
 					t.Errorf("%s: data key of generation %d, of %d", o.id, d.Generation, state.Generation)
 				}
 				deks[rest] = true
+			case "use": // what has been reserved of a data key, never more than it may seal
+				var u struct{ Messages, Bytes int64 }
+				if err := json.Unmarshal(value, &u); err != nil || u.Messages <= 0 || u.Messages > 1<<32 || u.Bytes <= 0 || u.Bytes > 1<<48 {
+					t.Errorf("%s: %s: %s", o.id, id, value)
+				}
+				used = append(used, rest)
 			case "state", "outbox":
 			default:
 				t.Errorf("%s: unexpected item %s", o.id, id)
+			}
+		}
+		for _, id := range used {
+			if !deks[id] {
+				t.Errorf("%s: reserved of data key %s, which is not there", o.id, id)
 			}
 		}
 		for slot, id := range slots {
