@@ -18,45 +18,52 @@ import (
 // what an envelope carries: anybody can make such bytes, and only KMS can tell.
 // Control pays for Register and Health, so that neither is refused because data is busy.
 var (
-	limitKnown   = poolLimit{perSecond: 200, atOnce: 50}
+	limitKnown   = poolLimit{perSecond: 200, atOnce: 50, patience: time.Second}
 	limitUnknown = poolLimit{perSecond: 20, atOnce: 10}
 	limitControl = poolLimit{perSecond: 50, atOnce: 20}
 )
 
-// poolLimit: perSecond is also the burst.
-type poolLimit struct{ perSecond, atOnce int }
+// poolLimit: perSecond is also the burst. A request that would go over the rate waits for
+// its turn if that comes within patience: so a process that has just started reads at the
+// rate what lies under a thousand data keys, and does not refuse what is nobody's fault.
+type poolLimit struct {
+	perSecond, atOnce int
+	patience          time.Duration
+}
 
 // pool is one part of a tenant's budget. Retries count like first attempts.
 type pool struct {
-	mu      sync.Mutex
-	bucket  budget.Bucket
-	slots   chan struct{} // holds one for each request under way
-	warned  time.Duration // when an operator was told that it is nearly used
-	refused atomic.Uint64
+	mu       sync.Mutex
+	bucket   budget.Bucket
+	patience time.Duration
+	slots    chan struct{} // holds one for each request under way
+	warned   time.Duration // when an operator was told that it is nearly used
+	refused  atomic.Uint64
 }
 
 func (p *pool) init(l poolLimit) {
 	p.bucket = budget.Bucket{Every: time.Second / time.Duration(l.perSecond), Burst: l.perSecond}
+	p.patience = l.patience
 	p.slots = make(chan struct{}, l.atOnce)
 }
 
 // errOverBudget is the cause of an ErrThrottled that KMS has not said.
 var errOverBudget = newError(nil, "the tenant's budget of KMS requests is used up")
 
-// spend takes one request out of the budget, or refuses. A nil pool has no limit.
-// The caller may hold a lock.
-func (p *pool) spend(key KeyID, now time.Duration) *KeyError {
+// spend takes one request out of the budget, for the time that it returns and not before
+// it, or refuses. A nil pool has no limit. The caller may hold a lock.
+func (p *pool) spend(key KeyID, now time.Duration) (due time.Duration, ke *KeyError) {
 	if p == nil {
-		return nil
+		return now, nil
 	}
 	p.mu.Lock()
-	wait, ok := p.bucket.Take(now)
+	wait, ok := p.bucket.Take(now, p.patience)
 	p.mu.Unlock()
 	if ok {
-		return nil
+		return now + wait, nil
 	}
 	p.refused.Add(1)
-	return &KeyError{Op: "budget", Class: ClassThrottled, Key: key, RetryAfter: wait, Err: errOverBudget}
+	return 0, &KeyError{Op: "budget", Class: ClassThrottled, Key: key, RetryAfter: wait, Err: errOverBudget}
 }
 
 // used returns how much of the burst is used, 0 to 1.
@@ -89,6 +96,26 @@ const (
 	nearlyPause = time.Minute
 )
 
+// await returns at the time due, or when ctx is done.
+func (p *pool) await(ctx context.Context, key KeyID, due, now time.Duration) *KeyError {
+	if due <= now {
+		return nil
+	}
+	timer := time.NewTimer(due - now)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return p.gaveUp(ctx, key)
+	}
+}
+
+func (p *pool) gaveUp(ctx context.Context, key KeyID) *KeyError {
+	p.refused.Add(1)
+	return &KeyError{Op: "budget", Class: ClassThrottled, Key: key, Err: &hiddenCause{errOverBudget, ctx.Err()}}
+}
+
 // enter waits for one of the requests that may be under way at once, as long as ctx
 // lasts. leave gives it back.
 func (p *pool) enter(ctx context.Context, key KeyID) *KeyError {
@@ -104,8 +131,7 @@ func (p *pool) enter(ctx context.Context, key KeyID) *KeyError {
 	case p.slots <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		p.refused.Add(1)
-		return &KeyError{Op: "budget", Class: ClassThrottled, Key: key, Err: &hiddenCause{errOverBudget, ctx.Err()}}
+		return p.gaveUp(ctx, key)
 	}
 }
 

@@ -33,8 +33,9 @@ type caller struct {
 	// access is told what KMS answered; nil for a key that is not (yet) the tenant's
 	// registered one, and for questions that are meant to be refused.
 	access *access
-	pool   *pool // pays for each attempt; nil: nobody does
-	paid   bool  // for the next attempt, already
+	pool   *pool         // pays for each attempt; nil: nobody does
+	paid   bool          // for the next attempt, already
+	due    time.Duration // when the next attempt may be made, on the monotonic clock
 	calls  []KMSCall
 	last   lease.Call // the newest success
 }
@@ -121,11 +122,15 @@ func (c *caller) newest() KMSCall {
 func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 	f func(context.Context) (result, error)) (result, *KeyError) {
 	if !c.paid {
-		if ke := c.pool.spend(c.key, c.k.clock.Now().Mono); ke != nil {
+		var ke *KeyError
+		if c.due, ke = c.pool.spend(c.key, c.k.clock.Now().Mono); ke != nil {
 			return result{}, ke
 		}
 	}
 	c.paid = false
+	if ke := c.pool.await(ctx, c.key, c.due, c.k.clock.Now().Mono); ke != nil {
+		return result{}, ke
+	}
 	if used, tell := c.pool.nearly(c.k.clock.Now().Mono); tell {
 		c.k.warn(c.tenant, Warning{Kind: WarnBudgetNearlyUsed, Key: c.key, Used: used})
 	}

@@ -207,13 +207,14 @@ func (t *tenantCache) ask(key KeyID, p *pool) (*caller, error) {
 		return nil, err
 	}
 	// Before Ask: what cannot pay must not use up the one question of a back-off step.
-	if ke := p.spend(key, now.Mono); ke != nil {
+	due, ke := p.spend(key, now.Mono)
+	if ke != nil {
 		return nil, ke
 	}
 	if !a.lease.Ask(now) {
 		return nil, a.denial()
 	}
-	return &caller{k: t.k, tenant: t.tenant, key: key, access: a, pool: p, paid: true}, nil
+	return &caller{k: t.k, tenant: t.tenant, key: key, access: a, pool: p, paid: true, due: due}, nil
 }
 
 // askAbout is ask about one wrapped key, which may have had its tries.

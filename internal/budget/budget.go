@@ -20,15 +20,17 @@ type Bucket struct {
 	full time.Duration // when it is full again
 }
 
-// Take takes one token at time now of a monotonic clock. If there is none it takes
-// nothing, and returns how long until there is one.
-func (b *Bucket) Take(now time.Duration) (wait time.Duration, ok bool) {
+// Take takes one token at time now of a monotonic clock: one that is there, or the next
+// that nobody has taken, if that comes within patience. It returns how long until the token
+// is there. If that is longer than patience, it takes nothing.
+func (b *Bucket) Take(now, patience time.Duration) (wait time.Duration, ok bool) {
 	full := max(b.full, now)
-	if wait = full - now - time.Duration(b.Burst-1)*b.Every; wait > 0 || b.Burst < 1 {
+	wait = max(0, full-now-time.Duration(b.Burst-1)*b.Every)
+	if wait > patience || b.Burst < 1 {
 		return wait, false
 	}
 	b.full = full + b.Every
-	return 0, true
+	return wait, true
 }
 
 // Left returns how many tokens there are at now.

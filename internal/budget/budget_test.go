@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -14,24 +15,24 @@ func TestBucket(t *testing.T) {
 		if left := b.Left(now); left != 20-i {
 			t.Fatalf("%d left before token %d", left, i)
 		}
-		if _, ok := b.Take(now); !ok {
+		if _, ok := b.Take(now, 0); !ok {
 			t.Fatalf("token %d of the burst is refused", i)
 		}
 	}
-	wait, ok := b.Take(now)
+	wait, ok := b.Take(now, 0)
 	if ok || wait != 50*time.Millisecond {
 		t.Fatalf("over the burst: %v, wait %v", ok, wait)
 	}
-	if wait, ok = b.Take(now + 30*time.Millisecond); ok || wait != 20*time.Millisecond {
+	if wait, ok = b.Take(now+30*time.Millisecond, 0); ok || wait != 20*time.Millisecond {
 		t.Fatalf("too early: %v, wait %v", ok, wait)
 	}
-	if _, ok = b.Take(now + 50*time.Millisecond); !ok {
+	if _, ok = b.Take(now+50*time.Millisecond, 0); !ok {
 		t.Fatal("not after the wait that it told")
 	}
 	if left := b.Left(now + time.Hour); left != 20 {
 		t.Errorf("%d after an hour: it holds no more than its burst", left)
 	}
-	if _, ok := new(Bucket).Take(now); ok || new(Bucket).Left(now) != 0 {
+	if _, ok := new(Bucket).Take(now, time.Hour); ok || new(Bucket).Left(now) != 0 {
 		t.Error("the zero Bucket gives")
 	}
 }
@@ -48,22 +49,29 @@ func TestNeverOverTheRate(t *testing.T) {
 		var taken []time.Duration
 		for range rapid.IntRange(1, 100).Draw(t, "steps") {
 			now += time.Duration(rapid.Int64Range(0, int64(3*b.Every)).Draw(t, "passes"))
+			patience := time.Duration(rapid.Int64Range(0, int64(3*b.Every)).Draw(t, "patience"))
 			left := b.Left(now)
-			wait, ok := b.Take(now)
-			if ok != (left > 0) {
-				t.Fatalf("Take = %v with %d left", ok, left)
+			wait, ok := b.Take(now, patience)
+			if (ok && wait == 0) != (left > 0) {
+				t.Fatalf("Take = %v, %v with %d left", wait, ok, left)
 			}
 			if !ok {
-				if wait <= 0 {
+				if wait <= patience {
 					t.Fatalf("refused, and told to wait %v", wait)
 				}
 				later := b
-				if _, ok := later.Take(now + wait); !ok {
+				if _, ok := later.Take(now+wait, 0); !ok {
 					t.Fatalf("refused after the wait of %v", wait)
 				}
 				continue
 			}
-			taken = append(taken, now)
+			if wait < 0 || wait > patience {
+				t.Fatalf("made to wait %v, with patience for %v", wait, patience)
+			}
+			taken = append(taken, now+wait)
+		}
+		if !slices.IsSorted(taken) {
+			t.Fatalf("who came first goes first: %v", taken)
 		}
 		for i := range taken {
 			for j := i; j < len(taken); j++ {

@@ -121,8 +121,8 @@ var mutations = []mutation{
 	{name: "load-ignores-backoff", file: "load.go", tests: ".", // of many data keys, all ask at once
 		old: "if !a.lease.Ask(now) {", new: "if a.lease.Wait(now) > 0 {"},
 	{name: "load-junk-takes-the-step", file: "load.go", tests: ".", // D9: what cannot pay uses up the question
-		old: "\tif ke := p.spend(key, now.Mono); ke != nil {\n\t\treturn nil, ke\n\t}\n\tif !a.lease.Ask(now) {\n\t\treturn nil, a.denial()\n\t}\n",
-		new: "\tif !a.lease.Ask(now) {\n\t\treturn nil, a.denial()\n\t}\n\tif ke := p.spend(key, now.Mono); ke != nil {\n\t\treturn nil, ke\n\t}\n"},
+		old: "\tdue, ke := p.spend(key, now.Mono)\n\tif ke != nil {\n\t\treturn nil, ke\n\t}\n\tif !a.lease.Ask(now) {\n\t\treturn nil, a.denial()\n\t}\n",
+		new: "\tif !a.lease.Ask(now) {\n\t\treturn nil, a.denial()\n\t}\n\tdue, ke := p.spend(key, now.Mono)\n\tif ke != nil {\n\t\treturn nil, ke\n\t}\n"},
 	{name: "load-junk-pays-like-the-known", file: "load.go", tests: ".", // D9
 		old: "\t\tp = &t.budget.unknown\n", new: ""},
 	{name: "load-blob-tried-for-ever", file: "load.go", tests: ".", // D9
@@ -142,7 +142,14 @@ var mutations = []mutation{
 	{name: "budget-slot-waits-for-ever", file: "budget.go", tests: ".",
 		old: "\tselect {\n\tcase p.slots <- struct{}{}:\n\t\treturn nil\n\tcase <-ctx.Done():", new: "\tp.slots <- struct{}{}\n\tselect {\n\tdefault:\n\t\treturn nil\n\tcase <-ctx.Done():"},
 	{name: "budget-burst-without-end", file: "internal/budget/budget.go", tests: ".",
-		old: "full := max(b.full, now)\n\tif wait", new: "full := b.full\n\tif wait"},
+		old: "full := max(b.full, now)\n\twait", new: "full := b.full\n\twait"},
+	{name: "budget-refuses-at-once", file: "budget.go", tests: ".", // a process that has just started
+		old: "p.bucket.Take(now, p.patience)", new: "p.bucket.Take(now, 0)"},
+	{name: "budget-goes-before-its-turn", file: "budget.go", tests: ".",
+		old: "\tif due <= now {", new: "\tif true {"},
+	{name: "budget-waits-for-ever", file: "budget.go", tests: ".",
+		old: "\ttimer := time.NewTimer(due - now)\n\tdefer timer.Stop()\n\tselect {\n\tcase <-timer.C:\n\t\treturn nil\n\tcase <-ctx.Done():\n\t\treturn p.gaveUp(ctx, key)\n\t}\n",
+		new: "\ttime.Sleep(due - now)\n\treturn nil\n"},
 	{name: "breaker-for-the-impatient", file: "access.go", tests: ".", // I7
 		old: "|| ctx.Err() != nil && took < kmsPatience", new: ""},
 	{name: "breaker-hides-suspension", file: "grant.go", tests: ".", // I6
