@@ -17,14 +17,7 @@ const rollbackTimeout = 5 * time.Second
 
 // commit writes the requests of a batch in one transaction.
 func (s *Store) commit(ctx context.Context, batch []*request) {
-	began, err := s.transaction(ctx, func(tx *tx) error {
-		for _, r := range batch {
-			if err := tx.write(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	began, err := s.transaction(ctx, func(tx *tx) error { return tx.writeAll(batch) })
 	if err == nil {
 		return
 	}
@@ -33,7 +26,6 @@ func (s *Store) commit(ctx context.Context, batch []*request) {
 		// One request failed in a way that spoils the transaction, and COMMIT was
 		// not sent. Alone, each gets what it deserves.
 		for _, r := range batch {
-			r.err = nil
 			s.commit(ctx, []*request{r})
 		}
 		return
@@ -45,12 +37,32 @@ func (s *Store) commit(ctx context.Context, batch []*request) {
 	}
 }
 
+// applyAlone gives an Apply a transaction of its own, which is not committed if
+// there is a conflict.
+func (s *Store) applyAlone(ctx context.Context, r *request) error {
+	_, err := s.transaction(ctx, func(t *tx) error {
+		for _, w := range r.writes {
+			ok, err := t.put(w)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				return byok.ErrConflict
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, byok.ErrConflict) {
+		return byok.ErrConflict
+	}
+	return err
+}
+
 // tx is a transaction on one connection.
 type tx struct {
-	ctx   context.Context
-	s     *Store
-	conn  *sql.Conn
-	event *sql.Stmt // prepared once for the events of a batch
+	ctx  context.Context
+	s    *Store
+	conn *sql.Conn
 }
 
 // abortedError is a failure before COMMIT was sent: nothing was written.
@@ -58,9 +70,18 @@ type abortedError struct{ error }
 
 func (e *abortedError) Unwrap() error { return e.error }
 
-// transaction runs f in a transaction. Nothing is written if f fails. began says
-// that the failure is f's, or COMMIT's.
+// transaction runs f in a transaction, and again if that was rolled back for
+// another one's sake. Nothing is written if f fails. began says that the failure
+// is f's, or COMMIT's.
 func (s *Store) transaction(ctx context.Context, f func(*tx) error) (began bool, err error) {
+	err = s.retry(ctx, func() (err error) {
+		began, err = s.attempt(ctx, f)
+		return err
+	})
+	return began, err
+}
+
+func (s *Store) attempt(ctx context.Context, f func(*tx) error) (began bool, err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		return false, err
@@ -72,23 +93,15 @@ func (s *Store) transaction(ctx context.Context, f func(*tx) error) (began bool,
 		}
 		_ = conn.Close() // back to the pool
 	}()
-	err = s.retry(ctx, func() error {
-		if err := s.d.ready(ctx, conn); err != nil {
-			return err
-		}
-		_, err := conn.ExecContext(ctx, s.d.begin)
-		return err
-	})
-	if err != nil {
-		// Perhaps it began all the same, and the answer was interrupted.
+	// A connection on which BEGIN failed is not used again: perhaps it began all the
+	// same, and the answer was interrupted.
+	if err := s.d.ready(ctx, conn); err != nil {
 		return false, err
 	}
-	t := &tx{ctx: ctx, s: s, conn: conn}
-	err = f(t)
-	if t.event != nil {
-		err = errors.Join(err, t.event.Close())
+	if _, err := conn.ExecContext(ctx, s.d.begin); err != nil {
+		return false, err
 	}
-	if err != nil {
+	if err := f(&tx{ctx: ctx, s: s, conn: conn}); err != nil {
 		clean = rollback(ctx, conn)
 		return true, &abortedError{err}
 	}
@@ -115,11 +128,25 @@ func discard(conn *sql.Conn) {
 	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 }
 
-// write does one request. Its error aborts the transaction; a conflict does not.
-func (t *tx) write(r *request) error {
-	if r.event != nil {
-		return t.record(r)
+// writeAll does the requests of a batch. Its error aborts the transaction; a
+// conflict does not, and is the err of its request.
+func (t *tx) writeAll(batch []*request) error {
+	var events []*request
+	for _, r := range batch {
+		r.err = nil // of an earlier transaction, which did not last
+		if r.event != nil {
+			events = append(events, r)
+		} else if err := t.apply(r); err != nil {
+			return err
+		}
 	}
+	if len(events) == 0 {
+		return nil
+	}
+	return t.s.d.record(t, events)
+}
+
+func (t *tx) apply(r *request) error {
 	if len(r.writes) == 1 { // a conflict leaves nothing to take back
 		ok, err := t.put(r.writes[0])
 		if err == nil && !ok {
@@ -163,16 +190,6 @@ func (t *tx) put(w byok.Item) (ok bool, err error) {
 	}
 	n, err := res.RowsAffected()
 	return n == 1, err
-}
-
-func (t *tx) record(r *request) (err error) {
-	if t.event == nil {
-		if t.event, err = t.conn.PrepareContext(t.ctx, t.s.event); err != nil {
-			return err
-		}
-	}
-	_, err = t.event.ExecContext(t.ctx, r.event...)
-	return err
 }
 
 func (t *tx) exec(statement string) error {

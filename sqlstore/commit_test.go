@@ -11,7 +11,9 @@ import (
 
 // TestLeaverKeepsItsSlice: a caller that left, and uses its value again, does not
 // change what is written for it.
-func TestLeaverKeepsItsSlice(t *testing.T) {
+func TestLeaverKeepsItsSlice(t *testing.T) { EachDriver(t, testLeaverKeepsItsSlice) }
+
+func testLeaverKeepsItsSlice(t *testing.T) {
 	s := openStore(t, dbFile(t), "")
 	ctx, leave := context.WithCancel(t.Context())
 	left := make(chan struct{})
@@ -58,14 +60,16 @@ func TestLeaverKeepsItsSlice(t *testing.T) {
 
 // TestBatchForgetsItsConflicts: what was a conflict in a transaction that did
 // not last is judged again.
-func TestBatchForgetsItsConflicts(t *testing.T) {
+func TestBatchForgetsItsConflicts(t *testing.T) { EachDriver(t, testBatchForgetsItsConflicts) }
+
+func testBatchForgetsItsConflicts(t *testing.T) {
 	s := openStore(t, dbFile(t), "")
 	if _, err := s.db.Exec(`CREATE TRIGGER t BEFORE INSERT ON byok_events BEGIN SELECT RAISE(ABORT, 'refused'); END`); err != nil {
 		t.Fatal(err)
 	}
 	ref := byok.Ref{Partition: "p", ID: "i"}
 	good := &request{writes: []byok.Item{{Ref: ref, Value: []byte("x")}}, err: byok.ErrConflict}
-	poison := &request{event: []any{"id", "tenant", int64(1), "op", "{}"}}
+	poison := &request{event: &eventRow{id: "id", tenant: "tenant", time: 1, op: "op", text: "{}"}}
 	s.commit(t.Context(), []*request{good, poison})
 	if good.err != nil || poison.err == nil {
 		t.Errorf("%v, %v", good.err, poison.err)

@@ -20,10 +20,27 @@
 // file: an in-memory database and a network file system are not supported. No
 // connection to the file may use synchronous=OFF.
 //
+// # Postgres
+//
+// Any number of machines:
+//
+//	import _ "github.com/jackc/pgx/v5/stdlib" // v5.12.0 is what the tests use
+//
+//	db, err := sql.Open("pgx", "postgres://app@db.internal/app?sslmode=verify-full&target_session_attrs=read-write")
+//	...
+//	db.SetMaxOpenConns(16) // of all processes together less than the server's max_connections
+//	store, err := sqlstore.Open(ctx, db, sqlstore.Postgres)
+//
+// The tables are in the first schema of the connection's search_path. A commit
+// waits for the disk also where synchronous_commit is off; a server whose fsync is
+// off, and a standby, are refused with ErrUnfit. pgx is the only driver it works with:
+// it passes slices as arrays.
+//
 // # Group commit
 //
-// Concurrent Apply and Record calls share one transaction and one fsync, so many
-// writers get many times the rate of one. A call whose ctx ends leaves; its
+// Concurrent Record calls, and on SQLite Apply calls, share one transaction and one
+// fsync, so many writers get many times the rate of one. (Postgres does that for
+// its transactions by itself.) A call whose ctx ends leaves; its
 // write may still take place, as the Store contract allows, and for an
 // event it makes no difference: a repeated delivery is ignored.
 //

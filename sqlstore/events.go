@@ -21,11 +21,18 @@ func (s *Store) Record(ctx context.Context, e byok.Event) error {
 	if err != nil {
 		return fmt.Errorf("%w: the event has no JSON form", byok.ErrArgument)
 	}
-	row := []any{e.ID, e.Scope.Tenant, storecheck.Nano(e.Time), string(e.Op), string(text)}
+	row := &eventRow{id: e.ID, tenant: s.d.text(e.Scope.Tenant), time: storecheck.Nano(e.Time), op: s.d.text(string(e.Op)), text: string(text)}
 	if err := s.group.do(ctx, &request{event: row}); err != nil {
 		return fmt.Errorf("sqlstore: record: %w", err)
 	}
 	return nil
+}
+
+// eventRow is a row of byok_events.
+type eventRow struct {
+	id, tenant string
+	time       int64
+	op, text   string
 }
 
 // Events implements byok.AuditReader.
@@ -34,12 +41,12 @@ func (s *Store) Events(ctx context.Context, tenant string, q byok.AuditQuery) (b
 	if err != nil {
 		return byok.AuditPage{}, argument(err)
 	}
-	where, args := "tenant = ?", []any{tenant}
+	where, args := "tenant = ?", []any{s.d.text(tenant)}
 	and := func(condition string, values ...any) {
 		where, args = where+" AND "+condition, append(args, values...)
 	}
 	if q.Op != "" {
-		and("op = ?", string(q.Op))
+		and("op = ?", s.d.text(string(q.Op)))
 	}
 	if !q.Start.IsZero() {
 		and("time >= ?", storecheck.Nano(q.Start))
@@ -51,6 +58,9 @@ func (s *Store) Events(ctx context.Context, tenant string, q byok.AuditQuery) (b
 	countWhere, countArgs := where, args[:len(args):len(args)]
 	if q.Cursor != "" {
 		nano, id, err := storecheck.ParseCursor(tenant, q.Cursor)
+		if err == nil {
+			err = storecheck.Part(id)
+		}
 		if err != nil {
 			return byok.AuditPage{}, argument(err)
 		}

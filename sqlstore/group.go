@@ -16,7 +16,7 @@ const maxBatch = 256
 type request struct {
 	ctx    context.Context
 	writes []byok.Item // Apply
-	event  []any       // Record: the row
+	event  *eventRow   // Record
 
 	err  error
 	done chan struct{} // closed when err is final

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	db, err := sql.Open("sqlite3", dsn(os.Getenv(fileEnv)))
+	db, err := sql.Open(sqlstore.Driver, dsn(os.Getenv(fileEnv)))
 	if err == nil {
 		var s *sqlstore.Store
 		if s, err = sqlstore.Open(ctx, db, sqlstore.SQLite); err == nil {
@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 
 func child(what, path, name string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+what, fileEnv+"="+path, nameEnv+"="+name)
+	cmd.Env = append(os.Environ(), sqlstore.DriverEnv+"="+sqlstore.Driver, childEnv+"="+what, fileEnv+"="+path, nameEnv+"="+name)
 	return cmd
 }
 
@@ -100,7 +100,9 @@ func workForEver(ctx context.Context, s *sqlstore.Store) error {
 
 // TestCrash kills a process that applies and records, again and again on the
 // same file: what it said was done is there, and no half of an Apply.
-func TestCrash(t *testing.T) {
+func TestCrash(t *testing.T) { sqlstore.EachDriver(t, testCrash) }
+
+func testCrash(t *testing.T) {
 	path := file(t)
 	applied := make([]uint64, workers)
 	recorded := make(map[string]bool)
@@ -231,7 +233,9 @@ func countTogether(ctx context.Context, s *sqlstore.Store) error {
 
 // TestProcesses starts many processes at once on a file that is not there: one
 // makes the schema, none fails, and none loses a count.
-func TestProcesses(t *testing.T) {
+func TestProcesses(t *testing.T) { sqlstore.EachDriver(t, testProcesses) }
+
+func testProcesses(t *testing.T) {
 	const processes = 8
 	for range 3 {
 		path := file(t)

@@ -32,13 +32,21 @@ var sqlite = dialect{
 		`CREATE INDEX byok_events_tenant ON byok_events (tenant, time, id)`,
 		`CREATE INDEX byok_events_op ON byok_events (tenant, op, time, id)`,
 	}},
-	setup: sqliteSetup,
+	hasSchema: `SELECT count(*) FROM sqlite_schema WHERE name = 'byok_schema'`,
+	setup:     sqliteSetup,
 	// IMMEDIATE takes the write lock at once. A transaction that began with a read
 	// could not be upgraded if another one wrote in between.
 	begin: "BEGIN IMMEDIATE",
 	ready: sqliteReady,
-	retry: sqliteBusy,
-	bind:  func(query string) string { return query },
+
+	get:  `SELECT false, revision, value FROM byok_items WHERE part = ? AND id = ?`,
+	list: `SELECT false, id, revision, value FROM byok_items WHERE part = ? AND id > ? ORDER BY id LIMIT ?`,
+
+	oneWriter: true,
+	text:      func(s string) string { return s },
+	record:    sqliteRecord,
+	retry:     sqliteBusy,
+	bind:      func(query string) string { return query },
 }
 
 // sqliteSetup turns on the write-ahead log, in which a reader sees the last
@@ -49,7 +57,7 @@ func sqliteSetup(ctx context.Context, c *sql.Conn) error {
 		return err
 	}
 	if !strings.EqualFold(mode, "wal") {
-		return errors.New("the database cannot use a write-ahead log: is it a local file?")
+		return fmt.Errorf("%w: it cannot use a write-ahead log: is it a local file?", ErrUnfit)
 	}
 	return nil
 }
@@ -72,7 +80,7 @@ func sqliteReady(ctx context.Context, c *sql.Conn) error {
 		return err
 	}
 	if level < synchronousFull {
-		return fmt.Errorf("the connection stays at synchronous=%d, not FULL", level)
+		return fmt.Errorf("%w: the connection stays at synchronous=%d, not FULL", ErrUnfit, level)
 	}
 	return nil
 }
@@ -94,4 +102,19 @@ func sqliteBusy(err error) bool {
 	// which is looked at before a retry.
 	var temporary interface{ Temporary() bool }
 	return errors.As(err, &temporary) && temporary.Temporary()
+}
+
+// sqliteRecord inserts row by row, which costs no round trips here.
+func sqliteRecord(t *tx, batch []*request) error {
+	insert, err := t.conn.PrepareContext(t.ctx, `INSERT INTO byok_events (id, tenant, time, op, event) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`)
+	if err != nil {
+		return err
+	}
+	defer insert.Close()
+	for _, r := range batch {
+		if _, err := insert.ExecContext(t.ctx, r.event.id, r.event.tenant, r.event.time, r.event.op, r.event.text); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -13,12 +13,11 @@ import (
 	"time"
 
 	"github.com/byok-go/byok"
-	_ "github.com/ncruces/go-sqlite3/driver"
 )
 
 func openDB(t testing.TB, path, query string) *sql.DB {
 	t.Helper()
-	db, err := sql.Open("sqlite3", "file:"+path+query)
+	db, err := sql.Open(Driver, "file:"+path+query)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +38,9 @@ func dbFile(t testing.TB) string { return filepath.Join(t.TempDir(), "byok.db") 
 
 // TestDurable (G4): inside each transaction, on every connection of the pool,
 // whatever was set before, the level is FULL and the journal a write-ahead log.
-func TestDurable(t *testing.T) {
+func TestDurable(t *testing.T) { EachDriver(t, testDurable) }
+
+func testDurable(t *testing.T) {
 	for query, want := range map[string]int{
 		"":                             2,
 		"?_pragma=synchronous(off)":    2,
@@ -84,7 +85,9 @@ func TestDurable(t *testing.T) {
 	}
 }
 
-func TestOpenRefuses(t *testing.T) {
+func TestOpenRefuses(t *testing.T) { EachDriver(t, testOpenRefuses) }
+
+func testOpenRefuses(t *testing.T) {
 	db := openDB(t, dbFile(t), "")
 	for _, d := range []Dialect{0, 99} {
 		if _, err := Open(t.Context(), db, d); !errors.Is(err, byok.ErrArgument) {
@@ -95,7 +98,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Error(err)
 	}
 	for _, dsn := range []string{":memory:", "file:/nowhere/at/all.db"} {
-		bad, err := sql.Open("sqlite3", dsn)
+		bad, err := sql.Open(Driver, dsn)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +114,9 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-func TestNewerSchema(t *testing.T) {
+func TestNewerSchema(t *testing.T) { EachDriver(t, testNewerSchema) }
+
+func testNewerSchema(t *testing.T) {
 	path := dbFile(t)
 	s := openStore(t, path, "")
 	if _, err := s.db.Exec("INSERT INTO byok_schema VALUES (99, '')"); err != nil {
@@ -126,7 +131,9 @@ func TestNewerSchema(t *testing.T) {
 
 // TestMigrations: from version 1 to 3 by many at once, and a step that fails
 // leaves the version before it, whole.
-func TestMigrations(t *testing.T) {
+func TestMigrations(t *testing.T) { EachDriver(t, testMigrations) }
+
+func testMigrations(t *testing.T) {
 	path := dbFile(t)
 	old := openStore(t, path, "")
 	item := byok.Item{Ref: byok.Ref{Partition: "p", ID: "i"}, Value: []byte("x")}
@@ -175,7 +182,9 @@ func TestMigrations(t *testing.T) {
 
 // TestPoison: a request that the database refuses fails alone, though it shared
 // its transaction with others, and whichever way the database takes it back.
-func TestPoison(t *testing.T) {
+func TestPoison(t *testing.T) { EachDriver(t, testPoison) }
+
+func testPoison(t *testing.T) {
 	for _, raise := range []string{"ABORT", "ROLLBACK", "FAIL"} {
 		s := openStore(t, dbFile(t), "")
 		for _, trigger := range []string{
@@ -240,7 +249,9 @@ func lock(t testing.TB, s *Store) (release func()) {
 
 // TestBusy: while another process writes, writers wait as long as their ctx
 // lets them, readers do not wait, and afterwards all is as before.
-func TestBusy(t *testing.T) {
+func TestBusy(t *testing.T) { EachDriver(t, testBusy) }
+
+func testBusy(t *testing.T) {
 	for _, query := range []string{"", "?_pragma=busy_timeout(0)", "?_pragma=busy_timeout(10000)"} {
 		s := openStore(t, dbFile(t), query)
 		first := byok.Item{Ref: byok.Ref{Partition: "p", ID: "i"}, Value: []byte("x")}
@@ -279,7 +290,9 @@ func TestBusy(t *testing.T) {
 
 // TestPoolStaysClean: failures of every kind leave no transaction open on a
 // connection that somebody else gets.
-func TestPoolStaysClean(t *testing.T) {
+func TestPoolStaysClean(t *testing.T) { EachDriver(t, testPoolStaysClean) }
+
+func testPoolStaysClean(t *testing.T) {
 	s := openStore(t, dbFile(t), "")
 	s.db.SetMaxOpenConns(1)
 	for i := range 5 {
@@ -308,7 +321,9 @@ func TestPoolStaysClean(t *testing.T) {
 }
 
 // TestClosedDB: the caller closed the db first.
-func TestClosedDB(t *testing.T) {
+func TestClosedDB(t *testing.T) { EachDriver(t, testClosedDB) }
+
+func testClosedDB(t *testing.T) {
 	s := openStore(t, dbFile(t), "")
 	_ = s.db.Close()
 	if err := s.Record(t.Context(), byok.Event{ID: "e"}); err == nil {

@@ -1,11 +1,13 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/byok-go/byok"
@@ -21,7 +23,7 @@ type Store struct {
 	group group
 
 	// The statements, in the dialect's own spelling.
-	get, list, insert, update, event string
+	get, list, insert, update string
 }
 
 var (
@@ -41,11 +43,10 @@ func Open(ctx context.Context, db *sql.DB, d Dialect) (*Store, error) {
 	}
 	s := &Store{
 		db: db, d: parts,
-		get:    parts.bind(`SELECT revision, value FROM byok_items WHERE part = ? AND id = ?`),
-		list:   parts.bind(`SELECT id, revision, value FROM byok_items WHERE part = ? AND id > ? ORDER BY id LIMIT ?`),
+		get:    parts.bind(parts.get),
+		list:   parts.bind(parts.list),
 		insert: parts.bind(`INSERT INTO byok_items (part, id, revision, value) VALUES (?, ?, 1, ?) ON CONFLICT DO NOTHING`),
 		update: parts.bind(`UPDATE byok_items SET revision = revision + 1, value = ? WHERE part = ? AND id = ? AND revision = ?`),
-		event:  parts.bind(`INSERT INTO byok_events (id, tenant, time, op, event) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`),
 	}
 	s.group.commit = s.commit
 	if err := s.migrate(ctx); err != nil {
@@ -59,17 +60,31 @@ func (s *Store) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
 	if err := storecheck.Ref(r.Partition, r.ID); err != nil {
 		return byok.Item{}, argument(err)
 	}
-	item := byok.Item{Ref: r}
+	var got row
 	err := s.retry(ctx, func() error {
-		return s.db.QueryRowContext(ctx, s.get, r.Partition, r.ID).Scan(&item.Revision, &item.Value)
+		return s.db.QueryRowContext(ctx, s.get, r.Partition, r.ID).Scan(&got.stale, &got.revision, &got.value)
 	})
-	if errors.Is(err, sql.ErrNoRows) {
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
 		return byok.Item{}, byok.ErrNotFound
+	case err == nil && got.stale:
+		err = errStandby
 	}
 	if err != nil {
 		return byok.Item{}, fmt.Errorf("sqlstore: get: %w", err)
 	}
-	return item, nil
+	if !got.revision.Valid {
+		return byok.Item{}, byok.ErrNotFound
+	}
+	return byok.Item{Ref: r, Revision: uint64(got.revision.Int64), Value: got.value}, nil
+}
+
+// row is what get and list return.
+type row struct {
+	stale    bool
+	id       sql.NullString
+	revision sql.NullInt64
+	value    []byte
 }
 
 // List implements byok.Store.
@@ -86,11 +101,17 @@ func (s *Store) List(ctx context.Context, partition, after string, limit int) ([
 		}
 		defer rows.Close()
 		for rows.Next() {
-			item := byok.Item{Ref: byok.Ref{Partition: partition}}
-			if err := rows.Scan(&item.ID, &item.Revision, &item.Value); err != nil {
+			var got row
+			if err := rows.Scan(&got.stale, &got.id, &got.revision, &got.value); err != nil {
 				return err
 			}
-			items = append(items, item)
+			if got.stale {
+				return errStandby
+			}
+			if got.id.Valid {
+				ref := byok.Ref{Partition: partition, ID: got.id.String}
+				items = append(items, byok.Item{Ref: ref, Revision: uint64(got.revision.Int64), Value: got.value})
+			}
 		}
 		return rows.Err() // a torn answer must not pass for a short one
 	})
@@ -108,7 +129,12 @@ func (s *Store) Apply(ctx context.Context, writes ...byok.Item) error {
 	if err != nil {
 		return argument(err)
 	}
-	err = s.group.do(ctx, &request{writes: cloneItems(writes)})
+	r := &request{writes: cloneItems(writes)}
+	if s.d.oneWriter {
+		err = s.group.do(ctx, r)
+	} else {
+		err = s.applyAlone(ctx, r)
+	}
 	if err != nil && !errors.Is(err, byok.ErrConflict) {
 		return fmt.Errorf("sqlstore: apply: %w", err)
 	}
@@ -116,13 +142,18 @@ func (s *Store) Apply(ctx context.Context, writes ...byok.Item) error {
 }
 
 // cloneItems is for a caller that leaves when its ctx is done and uses its
-// slices again while the writes are still under way.
+// slices again while the writes are still under way. The copy is in the order of
+// Refs: all who write some of the same rows lock them in the same order, so that
+// none waits for another that waits for it.
 func cloneItems(writes []byok.Item) []byok.Item {
 	c := make([]byok.Item, len(writes))
 	for i, w := range writes {
 		c[i] = w
 		c[i].Value = append([]byte(nil), w.Value...)
 	}
+	slices.SortFunc(c, func(a, b byok.Item) int {
+		return cmp.Or(cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.ID, b.ID))
+	})
 	return c
 }
 
