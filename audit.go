@@ -59,6 +59,7 @@ const (
 	OpSeal     Op = "seal"
 	OpOpen     Op = "open"
 	OpRotate   Op = "rotate"
+	OpRewrap   Op = "rewrap" // a data key was wrapped anew: one of the Store by a job, or one that an envelope carries
 	OpRevoke   Op = "revoke"
 	OpSuspend  Op = "suspend"
 	OpResume   Op = "resume"

@@ -23,6 +23,7 @@ const (
 	tenantAccount   = "111122223333"
 	role            = "arn:aws:iam::" + platformAccount + ":role/byok-platform"
 	testARN         = "arn:aws:kms:us-east-1:" + tenantAccount + ":key/12345678-90ab-cdef-1234-567890abcdef"
+	otherARN        = "arn:aws:kms:us-east-1:" + tenantAccount + ":key/00000000-90ab-cdef-1234-567890abcdef"
 	accessKey       = "AKIAIOSFODNN7EXAMPLE"
 	secretKey       = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY01" // 40 characters
 )
@@ -109,7 +110,7 @@ func newDEK(t *testing.T) *byok.DEK {
 	return dek
 }
 
-// operations are the four, as one shape.
+// operations are the five, as one shape.
 func operations(t *testing.T, k *Keyring) map[string]func(context.Context, byok.KeyID) error {
 	return map[string]func(context.Context, byok.KeyID) error{
 		"GenerateDataKey": func(ctx context.Context, key byok.KeyID) error {
@@ -130,6 +131,13 @@ func operations(t *testing.T, k *Keyring) map[string]func(context.Context, byok.
 			dek, r, err := k.UnwrapDataKey(ctx, key, []byte("wrapped"), context4("acme"))
 			if err != nil && (dek != nil || r != (byok.Receipt{})) {
 				t.Errorf("UnwrapDataKey returned a result beside %v", err)
+			}
+			return err
+		},
+		"ReEncrypt": func(ctx context.Context, key byok.KeyID) error {
+			w, err := k.RewrapDataKey(ctx, key, key, []byte("wrapped"), context4("acme"))
+			if err != nil && (len(w.Bytes) > 0 || w.Receipt != (byok.Receipt{})) {
+				t.Errorf("RewrapDataKey returned a result beside %v", err)
 			}
 			return err
 		},
@@ -164,6 +172,7 @@ type stub struct {
 	encrypt  func(context.Context, *kms.EncryptInput) (*kms.EncryptOutput, error)
 	decrypt  func(context.Context, *kms.DecryptInput) (*kms.DecryptOutput, error)
 	describe func(context.Context, *kms.DescribeKeyInput) (*kms.DescribeKeyOutput, error)
+	rewrap   func(context.Context, *kms.ReEncryptInput) (*kms.ReEncryptOutput, error)
 }
 
 var errStub = errors.New("stub: no answer")
@@ -200,4 +209,12 @@ func (s *stub) DescribeKey(ctx context.Context, in *kms.DescribeKeyInput, _ ...f
 		return nil, errStub
 	}
 	return s.describe(ctx, in)
+}
+
+func (s *stub) ReEncrypt(ctx context.Context, in *kms.ReEncryptInput, _ ...func(*kms.Options)) (*kms.ReEncryptOutput, error) {
+	s.count()
+	if s.rewrap == nil {
+		return nil, errStub
+	}
+	return s.rewrap(ctx, in)
 }

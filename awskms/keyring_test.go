@@ -81,6 +81,9 @@ func good() *stub {
 		describe: func(_ context.Context, in *kms.DescribeKeyInput) (*kms.DescribeKeyOutput, error) {
 			return &kms.DescribeKeyOutput{KeyMetadata: &types.KeyMetadata{Arn: in.KeyId, KeyState: types.KeyStateEnabled}}, nil
 		},
+		rewrap: func(_ context.Context, in *kms.ReEncryptInput) (*kms.ReEncryptOutput, error) {
+			return &kms.ReEncryptOutput{SourceKeyId: in.SourceKeyId, KeyId: in.DestinationKeyId, CiphertextBlob: []byte("wrapped anew"), DestinationKeyMaterialId: aws.String("0b")}, nil
+		},
 	}
 }
 
@@ -122,6 +125,17 @@ func TestD2_C8_D16_WrongAnswers(t *testing.T) {
 			}
 		}
 	}
+	rewrap := func(change func(*kms.ReEncryptOutput)) func(*stub) {
+		return func(s *stub) {
+			right := s.rewrap
+			s.rewrap = func(ctx context.Context, in *kms.ReEncryptInput) (*kms.ReEncryptOutput, error) {
+				out, err := right(ctx, in)
+				change(out)
+				last = nil
+				return out, err
+			}
+		}
+	}
 	key := func(n int) []byte { return bytes.Repeat([]byte{1}, n) }
 	for name, tt := range map[string]struct {
 		op     string
@@ -144,6 +158,15 @@ func TestD2_C8_D16_WrongAnswers(t *testing.T) {
 		"encrypt, another key":    {"Encrypt", encrypt(func(o *kms.EncryptOutput) { o.KeyId = &other })},
 		"encrypt, no ciphertext":  {"Encrypt", encrypt(func(o *kms.EncryptOutput) { o.CiphertextBlob = []byte{} })},
 		"encrypt, 6145 bytes":     {"Encrypt", encrypt(func(o *kms.EncryptOutput) { o.CiphertextBlob = key(6145) })},
+		"rewrap, another source":  {"ReEncrypt", rewrap(func(o *kms.ReEncryptOutput) { o.SourceKeyId = &other })},
+		"rewrap, no source":       {"ReEncrypt", rewrap(func(o *kms.ReEncryptOutput) { o.SourceKeyId = nil })},
+		"rewrap, another target":  {"ReEncrypt", rewrap(func(o *kms.ReEncryptOutput) { o.KeyId = &other })},
+		"rewrap, no target":       {"ReEncrypt", rewrap(func(o *kms.ReEncryptOutput) { o.KeyId = nil })},
+		"rewrap, no ciphertext":   {"ReEncrypt", rewrap(func(o *kms.ReEncryptOutput) { o.CiphertextBlob = nil })},
+		"rewrap, 6145 bytes":      {"ReEncrypt", rewrap(func(o *kms.ReEncryptOutput) { o.CiphertextBlob = key(6145) })},
+		"rewrap, nil": {"ReEncrypt", func(s *stub) {
+			s.rewrap = func(context.Context, *kms.ReEncryptInput) (*kms.ReEncryptOutput, error) { return nil, nil }
+		}},
 		"describe, another key": {"DescribeKey", func(s *stub) {
 			s.describe = func(context.Context, *kms.DescribeKeyInput) (*kms.DescribeKeyOutput, error) {
 				return &kms.DescribeKeyOutput{KeyMetadata: &types.KeyMetadata{Arn: &other}}, nil
@@ -276,6 +299,7 @@ func TestD3_D13_Requests(t *testing.T) {
 		_, _, _ = k.GenerateDataKey(t.Context(), Key(testARN), given)
 		_, _ = k.WrapDataKey(t.Context(), Key(testARN), newDEK(t), given)
 		_, _, _ = k.UnwrapDataKey(t.Context(), Key(testARN), []byte("wrapped"), given)
+		_, _ = k.RewrapDataKey(t.Context(), Key(testARN), Key(otherARN), []byte("wrapped"), given)
 		_, _ = k.DescribeKey(t.Context(), Key(testARN))
 		with := func(body map[string]any) map[string]any {
 			body["KeyId"] = testARN
@@ -288,10 +312,16 @@ func TestD3_D13_Requests(t *testing.T) {
 			}
 			return body
 		}
+		// Both keys are named, and both contexts are the one that was given.
+		rewrap := map[string]any{"CiphertextBlob": "d3JhcHBlZA==", "SourceKeyId": testARN, "DestinationKeyId": otherARN}
+		if ec, ok := with(map[string]any{})["EncryptionContext"]; ok {
+			rewrap["SourceEncryptionContext"], rewrap["DestinationEncryptionContext"] = ec, ec
+		}
 		want := []request{
 			{"TrentService.GenerateDataKey", with(map[string]any{"KeySpec": "AES_256"})},
 			{"TrentService.Encrypt", with(map[string]any{})},
 			{"TrentService.Decrypt", with(map[string]any{"CiphertextBlob": "d3JhcHBlZA=="})},
+			{"TrentService.ReEncrypt", rewrap},
 			{"TrentService.DescribeKey", map[string]any{"KeyId": testARN}},
 		}
 		if d := cmp.Diff(want, got, cmp.AllowUnexported(request{})); d != "" {

@@ -45,6 +45,12 @@ var cases = []testCase{
 	{"DeniedIsOneKeys", canSwitch, deniedIsOneKeys},
 	{"Describe", canDescribe, describe},
 	{"DescribeBadKeyID", canDescribe, describeBadKeyID},
+	{"RewrapUnwrap", canRewrap, rewrapUnwrap},
+	{"RewrapRefuses", canRewrap, rewrapRefuses},
+	{"RewrapBadKeyID", canRewrap, rewrapBadKeyID},
+	{"RewrapOneCall", func(h *Harness) bool { return canRewrap(h) && canCount(h) }, rewrapOneCall},
+	{"RewrapDenied", func(h *Harness) bool { return canRewrap(h) && canSwitch(h) }, rewrapDenied},
+	{"RewrapDoneContext", canRewrap, rewrapDoneContext},
 }
 
 // Round trips.

@@ -89,6 +89,22 @@ type broken struct {
 	generate func(context.Context, byok.KeyID, byok.EncryptionContext) (*byok.DEK, byok.Wrapped, error)
 	wrap     func(context.Context, byok.KeyID, *byok.DEK, byok.EncryptionContext) (byok.Wrapped, error)
 	unwrap   func(context.Context, byok.KeyID, []byte, byok.EncryptionContext) (*byok.DEK, byok.Receipt, error)
+	rewrap   rewrapFunc
+}
+
+type rewrapFunc func(ctx context.Context, from, to byok.KeyID, wrapped []byte, ec byok.EncryptionContext) (byok.Wrapped, error)
+
+func (b *broken) RewrapDataKey(ctx context.Context, from, to byok.KeyID, wrapped []byte, ec byok.EncryptionContext) (byok.Wrapped, error) {
+	whole := b.Keyring.(byok.Rewrapper).RewrapDataKey
+	if b.rewrap != nil {
+		return b.rewrap(ctx, from, to, wrapped, ec)
+	}
+	return whole(ctx, from, to, wrapped, ec)
+}
+
+// rewraps replaces how data keys are rewrapped; f gets the right way.
+func rewraps(f func(whole rewrapFunc) rewrapFunc) func(*broken, *Harness) {
+	return func(b *broken, _ *Harness) { b.rewrap = f(b.Keyring.(byok.Rewrapper).RewrapDataKey) }
 }
 
 func (b *broken) GenerateDataKey(ctx context.Context, key byok.KeyID, ec byok.EncryptionContext) (*byok.DEK, byok.Wrapped, error) {
@@ -398,6 +414,61 @@ var faults = []struct {
 			return k.GenerateDataKey(ctx, key, ec)
 		}
 	}},
+	{"rewraps nothing", "RewrapUnwrap", rewraps(func(rewrapFunc) rewrapFunc {
+		return func(_ context.Context, _, _ byok.KeyID, w []byte, _ byok.EncryptionContext) (byok.Wrapped, error) {
+			return byok.Wrapped{Bytes: bytes.Clone(w)}, nil
+		}
+	})},
+	{"rewraps under the old key", "RewrapUnwrap", rewraps(func(whole rewrapFunc) rewrapFunc {
+		return func(ctx context.Context, from, _ byok.KeyID, w []byte, ec byok.EncryptionContext) (byok.Wrapped, error) {
+			return whole(ctx, from, from, w, ec)
+		}
+	})},
+	{"rewraps a data key of its own", "RewrapUnwrap", func(b *broken, _ *Harness) {
+		b.rewrap = func(ctx context.Context, _, to byok.KeyID, _ []byte, ec byok.EncryptionContext) (byok.Wrapped, error) {
+			_, w, err := b.Keyring.GenerateDataKey(ctx, to, ec)
+			return w, err
+		}
+	}},
+	{"takes the source from the ciphertext", "RewrapRefuses", func(b *broken, h *Harness) {
+		whole := b.Keyring.(byok.Rewrapper).RewrapDataKey
+		b.rewrap = func(ctx context.Context, from, to byok.KeyID, w []byte, ec byok.EncryptionContext) (byok.Wrapped, error) {
+			out, err := whole(ctx, from, to, w, ec)
+			if err != nil {
+				out, err = whole(ctx, h.Other, to, w, ec)
+			}
+			return out, err
+		}
+	}},
+	{"looks at one key only", "RewrapBadKeyID", rewraps(func(whole rewrapFunc) rewrapFunc {
+		return func(ctx context.Context, from, to byok.KeyID, w []byte, ec byok.EncryptionContext) (byok.Wrapped, error) {
+			out, err := whole(ctx, from, to, w, ec)
+			if err != nil {
+				out, err = whole(ctx, from, from, w, ec)
+			}
+			return out, err
+		}
+	})},
+	{"rewraps twice", "RewrapOneCall", rewraps(func(whole rewrapFunc) rewrapFunc {
+		return func(ctx context.Context, from, to byok.KeyID, w []byte, ec byok.EncryptionContext) (byok.Wrapped, error) {
+			_, _ = whole(ctx, from, to, w, ec)
+			return whole(ctx, from, to, w, ec)
+		}
+	})},
+	{"calls a denied rewrapping an outage", "RewrapDenied", rewraps(func(whole rewrapFunc) rewrapFunc {
+		return func(ctx context.Context, from, to byok.KeyID, w []byte, ec byok.EncryptionContext) (byok.Wrapped, error) {
+			out, err := whole(ctx, from, to, w, ec)
+			if err != nil {
+				err = reclass(byok.ClassDenied, byok.ClassOutage)(err)
+			}
+			return out, err
+		}
+	})},
+	{"rewraps for nobody", "RewrapDoneContext", rewraps(func(whole rewrapFunc) rewrapFunc {
+		return func(ctx context.Context, from, to byok.KeyID, w []byte, ec byok.EncryptionContext) (byok.Wrapped, error) {
+			return whole(context.WithoutCancel(ctx), from, to, w, ec)
+		}
+	})},
 	{"says one request id for all", "RequestIDsDiffer", func(b *broken, _ *Harness) {
 		k := b.Keyring
 		b.unwrap = func(ctx context.Context, key byok.KeyID, w []byte, ec byok.EncryptionContext) (*byok.DEK, byok.Receipt, error) {

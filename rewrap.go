@@ -1,0 +1,120 @@
+package byok
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/byok-go/byok/internal/floe"
+	"github.com/byok-go/byok/internal/format"
+)
+
+// Rewrap gives an envelope that carries its data key a new header: the data key wrapped by
+// the tenant's CMK as it is now, by its current key material. The payload is what it was, byte for byte,
+// and so is all that Seal bound to it: purpose and aad, which Rewrap need not know but for the purpose. It opens as before, and sealed
+// itself goes on doing so.
+//
+// The new wrapping has been unwrapped before it is returned. Whether the data key fits the
+// payload is not looked at: Open will say. An envelope whose data key is in the Store
+// gets the Store's wrapping, without a request to KMS while there is a lease. One that carries no data key has
+// nothing to wrap anew, and is returned as it is.
+//
+// Its errors are Open's. Nothing in sealed is changed, and the result shares no memory with it.
+func (k *Keeper) Rewrap(ctx context.Context, s Scope, sealed []byte) ([]byte, error) {
+	s, err := s.check(nil)
+	if err != nil {
+		return nil, err
+	}
+	ctx, done, err := k.within(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	t := k.cache(s.Tenant)
+	event := Event{Op: OpRewrap, Scope: s}
+	h, _, payload, err := format.Parse(sealed)
+	switch {
+	case err != nil:
+		_, err = k.conclude(ctx, event, malformed(err))
+		return nil, err
+	case h.Tenant != s.Tenant, h.Policy == format.PolicyALL:
+		_, err = k.conclude(ctx, event, ErrOpen)
+		return nil, err
+	}
+	event.DataKey = h.DataKey
+	if _, err = floe.PlaintextSize(payload); err != nil { // before KMS is asked for a key to it
+		_, err = k.conclude(ctx, event, opaque(err))
+		return nil, err
+	}
+	var g grant
+	if h.Policy == format.PolicyREF {
+		_, _, err = t.permitted(ctx)
+		event.Reason = "it carries no data key"
+	} else if g, err = t.rewrapInside(ctx, s.Purpose, h, &event); err == nil {
+		h.Recipients = []format.Recipient{{Provider: g.e.id.key.Provider, Key: g.e.id.key.ID, Wrapped: g.wrapped}}
+	}
+	var out []byte
+	if err == nil {
+		if out, err = h.Append(make([]byte, 0, h.Size()+len(payload))); err != nil {
+			err = fmt.Errorf("%w: %w", ErrInternal, err)
+		}
+	}
+	if event, err = k.conclude(ctx, event, opaque(err)); err != nil {
+		return nil, err
+	}
+	t.mu.RLock()
+	err = t.refusal()
+	t.mu.RUnlock()
+	if err != nil { // a denial that came while the event was being recorded
+		k.report(ctx, k.withheld(event, err))
+		return nil, err
+	}
+	return append(out, payload...), nil
+}
+
+// rewrapInside finds the wrapping for an envelope that carries its data key. Of the grant,
+// only the CMK and wrapped count.
+func (t *tenantCache) rewrapInside(ctx context.Context, purpose string, h *format.Header, event *Event) (grant, error) {
+	_, s, err := t.permitted(ctx)
+	if err != nil {
+		return grant{}, err
+	}
+	event.Key = s.Key
+	_, _, err = t.readDataKey(ctx, purpose, h.DataKey)
+	switch {
+	case err == nil: // the Store's wrapping is the current one
+		g, err := t.grantLeased(ctx, purpose, h)
+		if err == nil {
+			t.mu.RLock()
+			g.wrapped = bytes.Clone(g.e.wrapped)
+			t.mu.RUnlock()
+			event.Proof, event.Version = g.proof, g.e.generation
+			err = t.still(ctx, g)
+		}
+		return g, err
+	case err != ErrNotFound:
+		return grant{}, err
+	}
+	inside := recipientOf(h, s.Key)
+	if inside.Key == "" {
+		return grant{}, ErrOpen // no KMS is asked about a key that is not the one registered now
+	}
+	id := entryID{purpose: purpose, dataKey: h.DataKey, key: s.Key, wrapped: hashWrapped(inside.Wrapped)}
+	c, err := t.askAbout(id, &t.budget.unknown)
+	if err != nil {
+		return grant{}, err
+	}
+	w := &wrapper{t: t, from: s.Key, to: s.Key, fromAccess: c.access, toAccess: c.access, pool: c.pool}
+	w.paid.Store(true)
+	fresh, err := w.wrap(ctx, inside.Wrapped, t.context(purpose, h.DataKey))
+	event.Calls, event.Reason = fresh.calls, fresh.method
+	if err == nil {
+		event.Proof = fresh.calls[len(fresh.calls)-1].RequestID
+	}
+	var ke *KeyError
+	if bad := errors.As(err, &ke) && ke.Class == ClassBlob; bad || err == nil {
+		t.blobs.note(id, t.k.clock.Now().Mono, !bad)
+	}
+	return grant{e: &entry{id: id}, wrapped: fresh.wrapped}, err
+}
