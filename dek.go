@@ -62,7 +62,7 @@ func NewDEK(raw []byte) (*DEK, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			clear(key)
-			shared.Drop() // the pads of the key in it are left to the garbage collector
+			shared.Drop()
 			wiped = true
 			return nil
 		}

@@ -11,8 +11,8 @@ type keyTaker func(raw []byte, shared *floe.Keyed) error
 
 func (f keyTaker) withKey(raw []byte, shared *floe.Keyed) error { return f(raw, shared) }
 
-// Wipe takes the keyed HMACs with the key: with the next key nothing goes on under the
-// old one, and nothing refers to its pads.
+// Wipe takes the keyed HMAC with the key: with the next key nothing goes on under the
+// old one.
 func TestI_3_WipeDropsSharedState(t *testing.T) {
 	dek, err := NewDEK(bytes.Repeat([]byte{1}, dekSize))
 	if err != nil {

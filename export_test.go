@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
 )
 
@@ -61,7 +62,7 @@ func (k *Keeper) Hold(ctx context.Context, s Scope, sealed []byte) (*Hold, error
 }
 
 func (h *Hold) Step(ctx context.Context, size int64, f func(raw []byte) error) error {
-	return h.h.step(ctx, size, 1, func(_ int, raw []byte) error { return f(raw) })
+	return h.h.step(ctx, size, 1, func(_ int, raw []byte, _ *floe.Keyed) error { return f(raw) })
 }
 
 func (h *Hold) End(ctx context.Context, err error) error { return h.h.end(ctx, err) }

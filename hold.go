@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
 	"github.com/byok-go/byok/internal/lease"
 )
@@ -69,7 +70,7 @@ func (h *hold) begin(ctx context.Context, get func() (grant, error)) (*hold, err
 // step lends the data key to f, from as many goroutines as there are workers, which
 // together work on size bytes, and then asks whether what came of it may be released. If
 // step fails, nothing may be. f is called anew if the data key was evicted meanwhile.
-func (h *hold) step(ctx context.Context, size int64, workers int, f func(worker int, raw []byte) error) error {
+func (h *hold) step(ctx context.Context, size int64, workers int, f stepFunc) error {
 	if h.err != nil {
 		return h.err
 	}
@@ -92,7 +93,7 @@ func (h *hold) step(ctx context.Context, size int64, workers int, f func(worker 
 }
 
 // lend is one step, with a data key that is found anew.
-func (h *hold) lend(ctx context.Context, workers int, f func(worker int, raw []byte) error) error {
+func (h *hold) lend(ctx context.Context, workers int, f stepFunc) error {
 	err := error(errWiped)
 	for try := 0; try < 3 && err == errWiped; try++ {
 		if h.t.k.closed.Load() {
@@ -210,18 +211,29 @@ func (h *hold) end(ctx context.Context, err error) error {
 	return err
 }
 
+// stepFunc is what a worker of a step does with the data key, as user.
+type stepFunc func(worker int, raw []byte, shared *floe.Keyed) error
+
+// worker is a user that knows which one it is.
+type worker struct {
+	f stepFunc
+	i int
+}
+
+func (w worker) withKey(raw []byte, shared *floe.Keyed) error { return w.f(w.i, raw, shared) }
+
 // share lends the key to n calls of f at once, each in a goroutine of its own but for the
 // first: whatever erases the traces of key bytes does so for each goroutine.
-func (d *DEK) share(n int, f func(i int, raw []byte) error) error {
+func (d *DEK) share(n int, f stepFunc) error {
 	if n <= 1 {
-		return d.Use(func(raw []byte) error { return f(0, raw) })
+		return d.lend(worker{f, 0})
 	}
 	errs := make([]error, n)
 	var wg sync.WaitGroup
 	for i := 1; i < n; i++ {
-		wg.Go(func() { errs[i] = d.Use(func(raw []byte) error { return f(i, raw) }) })
+		wg.Go(func() { errs[i] = d.lend(worker{f, i}) })
 	}
-	errs[0] = d.Use(func(raw []byte) error { return f(0, raw) })
+	errs[0] = d.lend(worker{f, 0})
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil {

@@ -133,7 +133,7 @@ func TestJ6_OneUseOfHMAC(t *testing.T) {
 			}
 		})
 	}
-	if got := strings.Join(files, ", "); got != "internal/floe/message.go New, internal/floe/message.go New" {
+	if got := strings.Join(files, ", "); got != "internal/floe/hmac.go New" {
 		t.Errorf("uses of keyed hashes: %s", got)
 	}
 }

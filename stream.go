@@ -233,7 +233,7 @@ type permit struct {
 }
 
 // Lend implements floe.Permit.
-func (p *permit) Lend(size int64, workers int, f func(worker int, key []byte) error) error {
+func (p *permit) Lend(size int64, workers int, f func(worker int, key []byte, shared *floe.Keyed) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err := p.current(); err != nil {

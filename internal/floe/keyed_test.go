@@ -2,6 +2,9 @@ package floe
 
 import (
 	"bytes"
+	"crypto/sha512"
+	"encoding"
+	"reflect"
 	"sync"
 	"testing"
 
@@ -21,6 +24,10 @@ func open(dst, key, aad, ciphertext []byte, allowed func([]byte) (params, error)
 // been alone: what Keyed seals a fresh state opens, the other way round, and what is
 // refused once is refused always.
 func TestKeyedIsStateless(t *testing.T) {
+	inBothModes(t, testKeyedIsStateless)
+}
+
+func testKeyedIsStateless(t *testing.T) {
 	var shared Keyed
 	rapid.Check(t, func(t *rapid.T) {
 		p := rapid.SampledFrom([]params{tiny, {64, 0}, {4096, rotationBits}}).Draw(t, "params")
@@ -46,70 +53,98 @@ func TestKeyedIsStateless(t *testing.T) {
 	})
 }
 
-// Between messages nothing of a message is kept, and after Drop nothing at all.
+// Between messages nothing of a message is kept, and after Drop nothing of the key.
 func TestI_3_KeyedKeepsNoMessage(t *testing.T) {
-	var k Keyed
-	ct, err := k.Seal(nil, testKey, Params{}, testAAD, []byte("x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ct[len(ct)-1] ^= 1 // the keys are derived, and then the segment is refused
-	if _, err := k.Open(nil, testKey, testAAD, ct); err != ErrAuth {
-		t.Fatal(err)
-	}
-	ct[HeaderSize-1] ^= 1
-	if _, err := k.Open(nil, testKey, testAAD, ct); err != ErrAuth {
-		t.Fatal(err)
-	}
-	m := k.idle[0].Load()
-	if m == nil || k.idle[1].Load() != nil {
-		t.Fatal("one after the other, they need one state")
-	}
-	empty := make([]byte, len(m.key))
-	if !m.wiped || m.aead != nil || m.aad != nil || !bytes.Equal(m.key[:], empty) || !bytes.Equal(m.okm[:], empty) ||
-		!bytes.Equal(m.tag[:], empty[:tagSize]) || !bytes.Equal(m.aesKey[:], empty[:KeySize]) {
-		t.Errorf("something is left of a message: %v", m.wiped)
-	}
-	for _, d := range m.digests {
-		if got, want := d.Sum(nil), m.nextDigest().Sum(nil); !bytes.Equal(got, want) {
-			t.Error("the state of an HMAC is left")
+	inBothModes(t, func(t *testing.T) {
+		var k Keyed
+		m, err := k.startSealing(testKey, tiny, testAAD)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	k.Drop()
-	for i := range k.idle {
-		if k.idle[i].Load() != nil {
-			t.Error("kept after Drop")
+		ct, err := m.sealSegment(m.header[:], nil, 0, true)
+		k.give(m)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-}
-
-// Two at once never share a state, and no more than maxIdle are kept.
-func TestKeyedConcurrent(t *testing.T) {
-	var k Keyed
-	var wg sync.WaitGroup
-	for i := range 3 * maxIdle {
-		wg.Go(func() {
-			msg := bytes.Repeat([]byte{byte(i)}, 100)
-			for range 50 {
-				ct, err := k.Seal(nil, testKey, Params{}, testAAD, msg)
-				if err != nil {
-					t.Error(err)
-				}
-				if got, err := k.Open(nil, testKey, testAAD, ct); err != nil || !bytes.Equal(got, msg) {
-					t.Error(err)
+		if m, err = k.startOpening(testKey, tiny, testAAD, ct[:HeaderSize]); err != nil {
+			t.Fatal(err)
+		}
+		copy(m.hasher.inner[:], testKey) // as in FIPS mode, where it stays unused
+		ct[len(ct)-1] ^= 1               // the keys are derived, and then the segment is refused
+		if _, err := m.openSegment(nil, ct[HeaderSize:], 0, true); err != ErrAuth {
+			t.Fatal(err)
+		}
+		info := m.info
+		k.give(m)
+		var empty [1000]byte
+		if !m.wiped || m.aead != nil || m.mac != nil || m.padded != nil || m.key != [48]byte{} || m.okm != [48]byte{} ||
+			m.tag != [32]byte{} || m.aesKey != [32]byte{} || m.hasher.inner != [48]byte{} || m.hasher.block != [128]byte{} ||
+			!bytes.Equal(info, empty[:len(info)]) {
+			t.Error("something is left of a message")
+		}
+		fresh, _ := sha512.New384().(encoding.BinaryMarshaler).MarshalBinary()
+		for i, d := range m.hasher.digests {
+			if got, err := d.(encoding.BinaryMarshaler).MarshalBinary(); err != nil || !bytes.Equal(got, fresh) {
+				t.Error("the state of an HMAC is left", i)
+			}
+			// The end of its input too, which no method shows.
+			x := reflect.ValueOf(d).Elem().FieldByName("x")
+			for i := range x.Len() {
+				if x.Index(i).Uint() != 0 && (i != 0 || x.Index(i).Uint() != 0x80) {
+					t.Error("the input of an HMAC is left")
+					break
 				}
 			}
-		})
-	}
-	wg.Wait()
-	if _, err := k.Seal(nil, testKey[:31], Params{}, nil, nil); err != errKeySize {
-		t.Errorf("a short key, with states at hand: %v", err)
-	}
+		}
+		kept := k.padded.Load()
+		if validated != (kept == nil) || validated != (k.macs.Load() != nil) {
+			t.Fatal("the HMAC is not kept, or in the other mode's way")
+		}
+		k.Drop()
+		if k.padded.Load() != nil || k.macs.Load() != nil {
+			t.Error("kept after Drop")
+		}
+		if !validated && !bytes.Equal(append(kept.inner, kept.outer...), empty[:len(kept.inner)+len(kept.outer)]) {
+			t.Error("the key's pads are not cleared")
+		}
+	})
 }
 
-// What a message allocates beyond its result: two objects that AES needs, and three of
-// an HMAC with a key of its own.
+// Goroutines never share what is not for sharing.
+func TestKeyedConcurrent(t *testing.T) {
+	inBothModes(t, func(t *testing.T) {
+		for range 20 {
+			var k Keyed
+			var wg sync.WaitGroup
+			for i := range 8 {
+				wg.Go(func() {
+					msg := bytes.Repeat([]byte{byte(i)}, 100)
+					for range 10 {
+						ct, err := k.Seal(nil, testKey, Params{}, testAAD, msg)
+						if err != nil {
+							t.Error(err)
+						}
+						if got, err := k.Open(nil, testKey, testAAD, ct); err != nil || !bytes.Equal(got, msg) {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			if _, err := k.Seal(nil, testKey[:31], Params{}, nil, nil); err != errKeySize {
+				t.Errorf("a short key, with states at hand: %v", err)
+			}
+		}
+	})
+}
+
+// What a message allocates beyond its result: two objects that AES needs, and in FIPS mode three
+// of an HMAC with a key of its own.
 func TestKeyedAllocations(t *testing.T) {
+	limit := 2.0
+	if validated {
+		limit = 5
+	}
 	var k Keyed
 	buf := make([]byte, 0, 1000)
 	ct, err := k.Seal(nil, testKey, Params{}, testAAD, buf[:64])
@@ -124,7 +159,7 @@ func TestKeyedAllocations(t *testing.T) {
 			if err := f(); err != nil {
 				t.Error(err)
 			}
-		}); n > 5 {
+		}); n > limit && !raceDetector {
 			t.Errorf("%s makes %v allocations", name, n)
 		}
 	}

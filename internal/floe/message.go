@@ -3,7 +3,6 @@ package floe
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
 	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/binary"
@@ -16,130 +15,136 @@ import (
 // the AES key in use. Everything that hash and cipher interfaces touch lives in
 // this one allocation, because whatever is passed to an interface escapes.
 //
-// It must not be used concurrently, and not after wipe, but for [Keyed], which gives a
-// wiped one to the next message under the same key.
+// It must not be used concurrently, and not after wipe. [Keyed] then gives its memory to
+// another message.
 type message struct {
 	p      params
 	header [HeaderSize]byte
-	aad    []byte // the caller's; streams hand in a copy
 	key    [sha512.Size384]byte
 	wiped  bool
 
-	// HMAC keyed with the caller's key, and ready for input: what outlives a message.
-	mac hash.Hash
-	// The two hashes of the HMAC that is keyed with this message's key, and the function
-	// that hands them out: crypto/hmac cannot be given another key, but it can be given
-	// hashes whose last HMAC is no longer in use.
-	digests [2]hash.Hash
-	turn    int
-	digest  func() hash.Hash
+	// What the HMAC under the caller's key begins with. In FIPS mode it is mac instead, which is
+	// ready for input.
+	padded *padded
+	mac    hash.Hash
 
 	aead  cipher.AEAD // nil until the first segment
 	group uint64      // the masked position that aead belongs to
 
-	info    [24]byte // the longest purpose: "DEK:" and a position
+	hasher  hasher
+	info    []byte // of HKDF-Expand, see expand; it holds a copy of the associated data
 	okm     [sha512.Size384]byte
 	tag     [tagSize]byte // what the header's tag should be
 	aesKey  [KeySize]byte // for a moment
 	segment [9]byte       // the associated data of a segment: position, final flag
 }
 
-// newMessage returns a message that can begin, under a key of the right length.
-func newMessage(key []byte) (*message, error) {
-	if len(key) != KeySize {
-		return nil, errKeySize
-	}
-	m := &message{mac: hmac.New(sha512.New384, key), digests: [2]hash.Hash{sha512.New384(), sha512.New384()}}
-	m.digest = m.nextDigest
-	return m, nil
+func newMessage() *message {
+	m := new(message)
+	m.hasher.init()
+	return m
 }
 
-// nextDigest returns an empty hash, in turn one of the two: an HMAC needs an inner and
-// an outer one. In FIPS-only mode crypto/hmac asks for a third, to look at its type.
-func (m *message) nextDigest() hash.Hash {
-	m.turn ^= 1
-	d := m.digests[m.turn]
-	d.Reset()
-	return d
-}
-
-// startSealing begins a message of its own: startEncryption.
-func startSealing(key []byte, p params, aad []byte) (*message, error) {
-	m, err := newMessage(key)
+// startSealing begins a message: startEncryption. Whoever gets one gives it back.
+func (k *Keyed) startSealing(key []byte, p params, aad []byte) (*message, error) {
+	m, err := k.take(key)
 	if err != nil {
 		return nil, err
 	}
-	m.beginSealing(p, aad)
-	return m, nil
-}
-
-// beginSealing draws an IV and fills in the header.
-func (m *message) beginSealing(p params, aad []byte) {
-	m.p, m.aad = p, aad
 	encoded := p.encode()
 	copy(m.header[:], encoded[:])
 	random.Read(m.header[paramsSize:prefixSize])
-	m.derive(m.header[prefixSize:])
+	m.begin(p, aad)
+	m.expandKey(m.header[prefixSize:], "HEADER_TAG:")
+	m.expandKey(m.key[:], "MESSAGE_KEY:")
+	return m, nil
 }
 
-// startOpening begins to open a message of its own: startDecryption.
-func startOpening(key []byte, p params, aad, header []byte) (*message, error) {
-	m, err := newMessage(key)
+// startOpening begins to open a message: startDecryption. It checks the header against the only
+// parameters allowed, then its tag. Nothing else is decided before the tag is known to be right,
+// and no AES key exists until then.
+func (k *Keyed) startOpening(key []byte, p params, aad, header []byte) (*message, error) {
+	m, err := k.take(key)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.beginOpening(p, aad, header); err != nil {
+	if err := m.checkHeader(p, aad, header); err != nil {
+		k.give(m)
 		return nil, err
 	}
 	return m, nil
 }
 
-// beginOpening checks the header against the only parameters allowed, then its
-// tag. Nothing else is decided before the tag is known to be right, and no AES key
-// exists until then.
-func (m *message) beginOpening(p params, aad, header []byte) error {
+func (m *message) checkHeader(p params, aad, header []byte) error {
 	if len(header) != HeaderSize {
 		return ErrAuth // cut short
 	}
 	if want := p.encode(); string(header[:paramsSize]) != string(want[:]) {
 		return ErrMalformed
 	}
-	m.p, m.aad = p, aad
 	copy(m.header[:], header)
-	m.derive(m.tag[:])
+	m.begin(p, aad)
+	m.expandKey(m.tag[:], "HEADER_TAG:")
 	// This comparison is the commitment. Without it an attacker can make one
 	// ciphertext that authenticates under two keys (testdata has such a one), so
 	// all 32 bytes are compared, in constant time, before any call of the AEAD.
 	if subtle.ConstantTimeCompare(m.tag[:], m.header[prefixSize:]) != 1 {
-		m.wipe()
 		return ErrAuth
 	}
+	m.expandKey(m.key[:], "MESSAGE_KEY:")
 	return nil
 }
 
-// derive computes the header tag and the message key, the two things that come
-// from the caller's key itself.
-func (m *message) derive(tag []byte) {
-	m.expand(m.mac, tag, copy(m.info[:], "HEADER_TAG:"))
-	m.mac.Reset()
-	m.expand(m.mac, m.key[:], copy(m.info[:], "MESSAGE_KEY:"))
+// purposeRoom is the length of the longest purpose: "MESSAGE_KEY:", and "DEK:" with a position.
+const purposeRoom = 12
+
+// begin lays out info, in one piece so that it is hashed in one: room for the beginning, which
+// differs, the associated data, and the counter of HKDF-Expand.
+func (m *message) begin(p params, aad []byte) {
+	m.p = p
+	m.info = append(m.info[:0], make([]byte, prefixSize+purposeRoom)...)
+	m.info = append(m.info, aad...)
+	m.info = append(m.info, 1)
 }
 
-// expand is FLOE_KDF with the purpose in m.info[:n]: HKDF-Expand keyed by mac,
-// over the parameters, the IV, the purpose and the associated data. No output is
-// longer than one SHA-384 block, so RFC 5869's T(1) = HMAC(PRK, info | 0x01) is
-// all of it. crypto/hkdf would do the same with a copy of info, which holds the
-// caller's associated data, as a string for each call.
-func (m *message) expand(mac hash.Hash, out []byte, n int) {
+// purpose completes info: parameters and IV, what the output is for, the associated data, 0x01.
+func (m *message) purpose(p string, n int) []byte {
+	info := m.info[purposeRoom-len(p)-n:]
+	copy(info, m.header[:prefixSize])
+	copy(info[prefixSize:], p)
+	return info
+}
+
+// expandKey is FLOE_KDF under the caller's key: HKDF-Expand over the parameters, the IV, the
+// purpose and the associated data. No output is longer than one SHA-384 block, so RFC 5869's
+// T(1) = HMAC(PRK, info | 0x01) is all of it. crypto/hkdf would do the same with a copy of
+// info, which holds the caller's associated data, as a string for each call.
+func (m *message) expandKey(out []byte, purpose string) {
+	info := m.purpose(purpose, 0)
+	if m.mac != nil {
+		m.mac.Write(info)
+		m.mac.Sum(m.okm[:0])
+		m.mac.Reset() // back to where the key has left it
+	} else {
+		m.hasher.hmacOf(&m.okm, m.padded, info)
+	}
+	m.output(out)
+}
+
+// expandMessage is FLOE_KDF under the message's key, for the AES key of the segments from
+// position group on.
+func (m *message) expandMessage(out []byte, group uint64) {
+	const purpose = "DEK:"
+	info := m.purpose(purpose, 8)
+	binary.BigEndian.PutUint64(info[prefixSize+len(purpose):], group)
+	m.hasher.hmac(&m.okm, m.key[:], info)
+	m.output(out)
+}
+
+func (m *message) output(out []byte) {
 	if len(out) > len(m.okm) {
 		panic("byok: internal error: floe: HKDF output longer than a block")
 	}
-	mac.Write(m.header[:prefixSize])
-	mac.Write(m.info[:n])
-	mac.Write(m.aad)
-	m.info[0] = 1
-	mac.Write(m.info[:1])
-	mac.Sum(m.okm[:0])
 	copy(out, m.okm[:])
 	clear(m.okm[:])
 }
@@ -155,9 +160,7 @@ func (m *message) cipherFor(pos uint64) cipher.AEAD {
 	if m.aead != nil && m.group == group {
 		return m.aead
 	}
-	n := copy(m.info[:], "DEK:")
-	binary.BigEndian.PutUint64(m.info[n:], group)
-	m.expand(hmac.New(m.digest, m.key[:]), m.aesKey[:], n+8)
+	m.expandMessage(m.aesKey[:], group)
 	block, err := aes.NewCipher(m.aesKey[:])
 	if err != nil {
 		panic("byok: internal error: floe: " + err.Error())
@@ -229,15 +232,15 @@ func (m *message) openSegment(dst, segment []byte, pos uint64, final bool) ([]by
 	return out, nil
 }
 
-// wipe clears the key material that this package holds. The round keys inside
-// crypto/aes and the pads inside crypto/hmac are out of its reach and stay until
-// the garbage collector reuses their memory: no promise may go further than that.
+// wipe clears the key material that this package holds. The round keys inside crypto/aes, and in
+// FIPS mode the pads inside crypto/hmac, are out of its reach and stay until the garbage
+// collector reuses their memory: no promise may go further than that.
 func (m *message) wipe() {
 	clear(m.key[:])
 	clear(m.okm[:])
 	clear(m.tag[:])
-	m.digests[0].Reset()
-	m.digests[1].Reset()
-	m.aead, m.aad = nil, nil
+	clear(m.info)
+	m.hasher.wipe()
+	m.aead, m.padded, m.mac = nil, nil, nil
 	m.wiped = true
 }

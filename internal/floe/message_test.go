@@ -17,7 +17,7 @@ func mustSeal(t testing.TB, p params, msg []byte) []byte {
 
 // A17, inside the package: a segment only opens where, and as what, it was sealed.
 func TestPositionAndFinalFlagAreAuthenticated(t *testing.T) {
-	m, err := startSealing(testKey, tiny, nil)
+	m, err := new(Keyed).startSealing(testKey, tiny, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestJ4_KeyRotatesAfterTwoToTheTwenty(t *testing.T) {
 	if err != nil || p.rotation != 20 {
 		t.Fatalf("rotation after 2^%d segments", p.rotation)
 	}
-	m, err := startSealing(testKey, p, testAAD)
+	m, err := new(Keyed).startSealing(testKey, p, testAAD)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func TestJ4_KeyRotatesAfterTwoToTheTwenty(t *testing.T) {
 
 // A18: 2^40 segments and no more; the last of them can only be the final one.
 func TestA18_SegmentCounterDoesNotOverflow(t *testing.T) {
-	m, err := startSealing(testKey, tiny, nil)
+	m, err := new(Keyed).startSealing(testKey, tiny, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestA18_SegmentCounterDoesNotOverflow(t *testing.T) {
 // What we hold is gone after wipe, and using it again is loud: a message sealed
 // under a cleared key would be readable by anyone.
 func TestWipe(t *testing.T) {
-	m, err := startSealing(testKey, tiny, nil)
+	m, err := new(Keyed).startSealing(testKey, tiny, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,9 @@ import (
 // among the three, and for a message too long for the machine. It may be called
 // from many goroutines at once, also with the same key.
 func Seal(dst, key []byte, p Params, aad, plaintext []byte) ([]byte, error) {
-	return new(Keyed).Seal(dst, key, p, aad, plaintext)
+	var k Keyed
+	defer k.Drop()
+	return k.Seal(dst, key, p, aad, plaintext)
 }
 
 func (k *Keyed) seal(dst, key []byte, p params, aad, plaintext []byte) ([]byte, error) {
@@ -21,12 +23,11 @@ func (k *Keyed) seal(dst, key []byte, p params, aad, plaintext []byte) ([]byte, 
 	if size < 0 || size > math.MaxInt-len(dst) {
 		return nil, errTooLong
 	}
-	m, err := k.take(key)
+	m, err := k.startSealing(key, p, aad)
 	if err != nil {
 		return nil, err
 	}
 	defer k.give(m)
-	m.beginSealing(p, aad)
 	dst = Reserve(dst, size, plaintext, aad)
 	dst = append(dst, m.header[:]...)
 	for pos := uint64(0); ; pos++ {
@@ -49,7 +50,9 @@ func (k *Keyed) seal(dst, key []byte, p params, aad, plaintext []byte) ([]byte, 
 // again from dst's spare capacity. The result is never nil without an error, not
 // even that of an empty message. Safe for concurrent use, as Seal is.
 func Open(dst, key, aad, ciphertext []byte) ([]byte, error) {
-	return new(Keyed).Open(dst, key, aad, ciphertext)
+	var k Keyed
+	defer k.Drop()
+	return k.Open(dst, key, aad, ciphertext)
 }
 
 // Check looks at what is public of a ciphertext, its parameters and its length,
@@ -89,14 +92,11 @@ func (k *Keyed) open(dst, key, aad, ciphertext []byte, allowed func([]byte) (par
 	if err != nil {
 		return nil, err
 	}
-	m, err := k.take(key)
+	m, err := k.startOpening(key, p, aad, header)
 	if err != nil {
 		return nil, err
 	}
 	defer k.give(m)
-	if err := m.beginOpening(p, aad, header); err != nil {
-		return nil, err
-	}
 	// The size follows from the length of what is here, not from any field.
 	size := p.openedSize(len(ciphertext))
 	if size < 0 || size > math.MaxInt-len(dst) {

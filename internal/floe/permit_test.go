@@ -10,19 +10,20 @@ import (
 type fixed struct {
 	key  []byte
 	mu   sync.Mutex
+	kept Keyed
 	done []error
 }
 
-func (p *fixed) Lend(_ int64, workers int, f func(int, []byte) error) error {
+func (p *fixed) Lend(_ int64, workers int, f func(int, []byte, *Keyed) error) error {
 	if workers == 1 {
-		return f(0, p.key)
+		return f(0, p.key, &p.kept)
 	}
 	errs := make([]error, workers)
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
 			own := bytes.Clone(p.key)
-			errs[w] = f(w, own)
+			errs[w] = f(w, own, &p.kept)
 			clear(own) // lent, not given
 		})
 	}

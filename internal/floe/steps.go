@@ -8,14 +8,14 @@ import (
 
 // Permit is whoever holds the key of a stream's message, and decides step by step
 // whether it may be used. A stream keeps neither the key nor anything derived from it
-// between two steps: each step derives the message's keys anew, which costs about 2
+// between two steps: each step derives the message's keys anew, which costs one or two
 // microseconds for half a megabyte. So when the key is taken away between steps there
 // is nothing left to find, to wipe or to forget.
 type Permit interface {
-	// Lend calls f with the key, from as many goroutines as there are workers, for
-	// size bytes of plaintext. If it fails, nothing of what f did is released. It may
+	// Lend calls f with the key and what its messages share, from as many goroutines as there
+	// are workers, for size bytes of plaintext. If it fails, nothing of what f did is released. It may
 	// begin anew when a call of f failed.
-	Lend(size int64, workers int, f func(worker int, key []byte) error) error
+	Lend(size int64, workers int, f func(worker int, key []byte, shared *Keyed) error) error
 
 	// Still reports whether plaintext that was opened earlier may leave now.
 	Still() error
@@ -45,12 +45,12 @@ func (f *frame) most() int { return f.workers * max(1, perWorker/f.p.segment) }
 // begin draws an IV and makes the header of a new message.
 func begin(permit Permit, p params, aad []byte, workers int) (*frame, error) {
 	f := &frame{p: p, aad: slices.Clone(aad), permit: permit, workers: max(1, workers)}
-	err := permit.Lend(0, 1, func(_ int, key []byte) error {
-		m, err := startSealing(key, p, f.aad)
+	err := permit.Lend(0, 1, func(_ int, key []byte, shared *Keyed) error {
+		m, err := shared.startSealing(key, p, f.aad)
 		if err != nil {
 			return err
 		}
-		defer m.wipe()
+		defer shared.give(m)
 		f.header = m.header
 		return nil
 	})
@@ -112,12 +112,12 @@ func (h *Header) resume(permit Permit, aad []byte, workers int) (*frame, error) 
 func (f *frame) each(size int64, n int, work func(m *message, i int) error) error {
 	// A worker for less than two segments costs more than it brings, unless they are large.
 	workers := max(1, min(f.workers, n, n*f.p.segment/(2*DefaultSegmentSize)))
-	return f.permit.Lend(size, workers, func(w int, key []byte) error {
-		m, err := startOpening(key, f.p, f.aad, f.header[:])
+	return f.permit.Lend(size, workers, func(w int, key []byte, shared *Keyed) error {
+		m, err := shared.startOpening(key, f.p, f.aad, f.header[:])
 		if err != nil {
 			return err
 		}
-		defer m.wipe()
+		defer shared.give(m)
 		for i := w * n / workers; i < (w+1)*n/workers; i++ {
 			if err := work(m, i); err != nil {
 				return err

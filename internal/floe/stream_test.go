@@ -123,7 +123,7 @@ type moody struct {
 
 var errMoody = errors.New("not any more")
 
-func (p *moody) Lend(size int64, workers int, f func(int, []byte) error) error {
+func (p *moody) Lend(size int64, workers int, f func(int, []byte, *Keyed) error) error {
 	if p.left--; p.left < 0 {
 		return errMoody
 	}

@@ -12,7 +12,7 @@ import (
 // testdata/wycheproof is from c2sp.org/wycheproof, unmodified (Apache-2.0, LICENSE
 // inside). The tests make the very calls that this package and the root package make:
 // AES-GCM through NewGCMWithRandomNonce, which takes the nonce from the front of
-// the ciphertext; HMAC-SHA-384 through crypto/hmac; HKDF through crypto/hkdf, to
+// the ciphertext; HMAC-SHA-384 through crypto/hmac, and our own; HKDF through crypto/hkdf, to
 // which expand is compared by TestAgreesWithTheLiteralSpecification.
 
 type wycheproofTest struct {
@@ -74,7 +74,9 @@ func TestWycheproofAESGCM(t *testing.T) {
 }
 
 func TestWycheproofHMAC(t *testing.T) {
-	ran := 0
+	ran, own := 0, 0
+	var h hasher
+	h.init()
 	wycheproof(t, "hmac_sha384_test.json", func(_, _, tagSize int, c wycheproofTest) {
 		mac := hmac.New(sha512.New384, fromHex(t, c.Key))
 		mac.Write(fromHex(t, c.Msg))
@@ -88,10 +90,17 @@ func TestWycheproofHMAC(t *testing.T) {
 		if !bytes.Equal(mac.Sum(nil)[:tagSize/8], got) {
 			t.Errorf("%d: another tag after Reset", c.TcID)
 		}
+		if key := fromHex(t, c.Key); len(key) <= sha512.BlockSize {
+			ours := tag(t, &h, key, fromHex(t, c.Msg))
+			if hmac.Equal(ours[:tagSize/8], fromHex(t, c.Tag)) != (c.Result == "valid") {
+				t.Errorf("%d %s: ours is not %s", c.TcID, c.Comment, c.Result)
+			}
+			own++
+		}
 		ran++
 	})
-	if ran != 174 {
-		t.Errorf("%d tests", ran)
+	if ran != 174 || own < 150 {
+		t.Errorf("%d tests, %d of our own HMAC", ran, own)
 	}
 }
 
