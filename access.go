@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/byok-go/byok/internal/lease"
@@ -20,9 +21,6 @@ type access struct {
 	last  *KeyError  // newest refusal; nil after a success
 	good  lease.Call // that succeeded last
 	facts accessFacts
-
-	hints  hintSteps
-	hinted lease.Time // when the others were told that access has changed; zero once KMS has answered
 }
 
 // accessFacts are for people: nothing depends on them.
@@ -72,7 +70,7 @@ func (a *access) succeeded(ctx context.Context, c lease.Call, request string) {
 	a.good = c
 	if counts && !a.lease.Denied() {
 		a.sees(AccessAccessible, nil)
-		a.hinted, a.facts.deletion.at = lease.Time{}, time.Time{} // a CMK that works is not about to be deleted
+		t.hinted, a.facts.deletion.at = lease.Time{}, time.Time{} // a CMK that works is not about to be deleted
 	}
 	if at, ok := c.Proves(); counts && ok && at.Wall.After(a.facts.proof) {
 		a.facts.proof, a.facts.request = at.Wall.UTC(), request
@@ -86,8 +84,8 @@ func (a *access) succeeded(ctx context.Context, c lease.Call, request string) {
 	t.k.changed(old, now)
 }
 
-// refused takes a refusal. A denial purges every data key under the CMK before
-// anybody can see the new state.
+// refused takes a refusal. A denial purges every data key of the tenant, before anybody can
+// see the new state: each of its keys can stop it.
 func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 	if a == nil {
 		return
@@ -99,9 +97,9 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 	old, first, hinted := t.status(), false, false
 	switch ke.Class {
 	case ClassDenied, ClassPlatformDenied:
-		first, hinted = !a.lease.Denied(), a.oldNews(t.k.clock.Now())
-		if a.hinted = (lease.Time{}); first {
-			a.hints = hintSteps{} // whoever said so was right
+		first, hinted = !a.lease.Denied(), t.oldNews(t.k.clock.Now())
+		if t.hinted = (lease.Time{}); first {
+			t.hints = hintSteps{} // whoever said so was right
 		}
 		delay = a.unseen(t.k.clock.Now())
 		a.lease.Deny(c, t.k.clock.Now())
@@ -110,7 +108,10 @@ func (a *access) refused(ctx context.Context, c lease.Call, ke *KeyError) {
 		} else {
 			a.sees(AccessBlocked, ke)
 		}
-		purged = t.purge(func(e *entry) bool { return e.id.key == a.key })
+		if slices.Contains(t.keys, a) {
+			t.epoch++
+			purged = t.purge(func(*entry) bool { return true })
+		}
 	case ClassOutage, ClassThrottled, ClassPlatform:
 		if at := t.k.clock.Now(); hungUp(ctx, c.Age(at)) {
 			break
@@ -229,8 +230,10 @@ func (t *tenantCache) refusal() error {
 	if err := t.state.usable(); err != nil {
 		return err
 	}
-	if t.access != nil && t.access.lease.Denied() {
-		return t.access.denial()
+	for _, a := range t.keys {
+		if a.lease.Denied() {
+			return a.denial()
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,13 @@ type Options struct {
 	// but the platform's own records would then tell two tenants' keys apart.
 	AllowUnboundPolicy bool
 
+	// AllowAnyKeyToOpenAlone permits tenants with several keys under PolicyAny, and to
+	// make data keys that each of them opens alone. Think before you set it: if anybody but the
+	// tenant controls one of a tenant's keys, the platform for one, then the tenant's revocation of
+	// the others is worth nothing to whoever has the data and that key. In this library
+	// a denial by one of them still stops the tenant.
+	AllowAnyKeyToOpenAlone bool
+
 	// Waiver replaces DefaultWaiver.
 	Waiver *Waiver
 
@@ -81,6 +89,7 @@ type Keeper struct {
 	perOperation bool
 	parallelism  int
 	allowUnbound bool
+	allowAny     bool
 	waiver       Waiver
 	waiverHash   string
 	observer     Observer
@@ -116,7 +125,7 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 	bad := func(what string) (*Keeper, error) { return nil, fmt.Errorf("%w: %s", ErrArgument, what) }
 	k := &Keeper{
 		service: service, keys: keys, store: store, sink: sink,
-		maxAge: opts.MaxAge, perOperation: opts.PerOperation, parallelism: opts.Parallelism, allowUnbound: opts.AllowUnboundPolicy,
+		maxAge: opts.MaxAge, perOperation: opts.PerOperation, parallelism: opts.Parallelism, allowUnbound: opts.AllowUnboundPolicy, allowAny: opts.AllowAnyKeyToOpenAlone,
 		waiver: DefaultWaiver(), log: opts.Logger, clock: lease.System(), limits: defaultLimits,
 	}
 	if err := random.Err(); err != nil {
@@ -259,11 +268,13 @@ func (k *Keeper) detach(ctx context.Context, limit time.Duration) (context.Conte
 	return ctx, func() { unhook(); cancel() }
 }
 
+func sameAccess(a, b KeyAccess) bool { return a.Key == b.Key && a.Access == b.Access }
+
 // changed tells the observer.
 func (k *Keeper) changed(old, now KeyStatus) {
 	hook := k.observer.StateChange
 	if hook != nil && (old.Status != now.Status || old.Access != now.Access || old.Key != now.Key ||
-		old.Reason != now.Reason || old.DEKVersion != now.DEKVersion) {
+		old.Reason != now.Reason || old.DEKVersion != now.DEKVersion || !slices.EqualFunc(old.Keys, now.Keys, sameAccess)) {
 		hook(old, now)
 	}
 }

@@ -36,11 +36,25 @@ type entry struct {
 	id         entryID
 	generation uint64 // 0: not of the Store
 	core       []byte // of the REF envelopes that it seals
-	wrapped    []byte // by the CMK of id; for streams, which carry it
+	wrapped    wrapping
 	dek        *DEK
-	proof      lease.Proof
-	request    string // of the KMS call that the proof rests on
-	quota      *quota // of a data key that seals; else nil
+	epoch      uint64  // of the tenantCache when it was loaded
+	proofs     []proof // none: it serves nobody
+	quota      *quota  // of a data key that seals; else nil
+	witness
+}
+
+// proof is evidence for a data key, of one of the tenant's keys: of whichever was asked, or
+// of each, if each has to consent. A lease is as old as the oldest.
+type proof struct {
+	a *access
+	lease.Proof
+}
+
+// witness is the KMS call that a lease rests on, for events.
+type witness struct {
+	request string
+	key     KeyID
 }
 
 // tenantCache is what one process knows of one tenant. mu is never held across
@@ -50,11 +64,14 @@ type tenantCache struct {
 	tenant string
 
 	mu      sync.RWMutex
-	state   *state  // newest seen; nil: none
-	access  *access // to state.Key; nil: none
+	state   *state    // newest seen; nil: none
+	keys    []*access // to state.keys(), in that order; see accessOf
+	epoch   uint64    // goes up with each denial by one of keys, and when they become others
 	entries map[entryID]*entry
 	current map[string]*entry // by purpose, of the newest generation
 	flights map[flightID]*flight
+	hints   hintSteps
+	hinted  lease.Time    // when the others were told that access has changed; zero once KMS has answered
 	turn    chan struct{} // holds one while a change is being made; not a mutex, since it is held across I/O
 	quotas  map[DataKeyID]*quota
 	budget  tenantBudget
@@ -65,30 +82,53 @@ type tenantCache struct {
 	opened  atomic.Int64
 }
 
-// check returns what may be done with e now. The caller holds mu.
+// check returns what may be done with e now: what the key that permits least does. The
+// caller holds mu.
 func (t *tenantCache) check(e *entry) lease.State {
-	if t.access == nil || e.id.key != t.access.key {
+	if e.epoch != t.epoch || len(e.proofs) == 0 {
 		return lease.Expired
 	}
-	return t.access.lease.Check(e.proof, t.k.clock.Now(), t.k.maxAge)
+	now, st := t.k.clock.Now(), lease.Refresh
+	for i := range e.proofs {
+		p := &e.proofs[i]
+		st = min(st, p.a.lease.Check(p.Proof, now, t.k.maxAge))
+	}
+	return st
+}
+
+// prove makes proofs of what an inquiry was permitted, and reports whether they are worth
+// anything by now: not after a denial, by whichever key, nor under keys that are the tenant's no more.
+// The caller holds mu.
+func (t *tenantCache) prove(e *entry, q *inquiry, read lease.Time, jitter float64) bool {
+	if q.epoch != t.epoch || len(q.evidence) == 0 {
+		return false
+	}
+	e.epoch, e.proofs = q.epoch, make([]proof, len(q.evidence))
+	for i, ev := range q.evidence {
+		p, ok := ev.a.lease.Prove(ev.call, read, t.k.maxAge, jitter)
+		if !ok {
+			return false
+		}
+		e.proofs[i] = proof{ev.a, p}
+	}
+	return true
 }
 
 // install puts a data key that has just been proved into the cache, or its
 // proof into the entry that is there. It returns that entry, and nil if the
 // proof is not worth one by now: denied, or of a CMK that is no longer the
 // tenant's. The DEK then is the caller's to wipe.
-func (t *tenantCache) install(a *access, e *entry, c lease.Call, read lease.Time) *entry {
+func (t *tenantCache) install(q *inquiry, e *entry, read lease.Time) *entry {
 	t.mu.Lock()
-	proof, ok := a.lease.Prove(c, read, t.k.maxAge, rand.Float64())
-	if !ok || t.access != a || t.refusal() != nil {
+	if !t.prove(e, q, read, rand.Float64()) || t.refusal() != nil {
 		t.mu.Unlock()
 		return nil
 	}
 	var gone []*entry
 	if have := t.entries[e.id]; have != nil && sameKey(have.dek, e.dek) {
 		// Operations may be using have.dek: it stays, and only the lease is new.
-		if proof.Newer(have.proof) {
-			have.proof, have.request, have.wrapped = proof, e.request, e.wrapped
+		if e.proofs[0].Newer(have.proofs[0].Proof) { // all of one inquiry have the same date
+			have.proofs, have.witness, have.wrapped = e.proofs, e.witness, e.wrapped
 		}
 		gone, e = append(gone, e), have
 	} else {
@@ -98,13 +138,12 @@ func (t *tenantCache) install(a *access, e *entry, c lease.Call, read lease.Time
 		if len(t.entries) >= maxLeasesPerTenant && have == nil {
 			gone = append(gone, t.oldest())
 		}
-		e.proof = proof
 		for _, g := range gone {
 			t.drop(g)
 		}
 		t.entries[e.id] = e
 	}
-	if e.generation != 0 && e.generation == t.state.Generation {
+	if e.generation != 0 && e.generation == t.state.Generation && t.state.seals(e.wrapped) {
 		t.current[e.id.purpose] = e
 		e.quota = t.quota(e.id.dataKey, e.generation)
 	}
@@ -114,10 +153,17 @@ func (t *tenantCache) install(a *access, e *entry, c lease.Call, read lease.Time
 	return e
 }
 
+// wrappingOf returns how e's data key is wrapped, as far as is known.
+func (t *tenantCache) wrappingOf(e *entry) wrapping {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return e.wrapped
+}
+
 // oldest returns the entry that was proved longest ago. The caller holds mu.
 func (t *tenantCache) oldest() (old *entry) {
 	for _, e := range t.entries {
-		if old == nil || old.proof.Newer(e.proof) {
+		if old == nil || old.proofs[0].Newer(e.proofs[0].Proof) {
 			old = e
 		}
 	}
@@ -159,18 +205,13 @@ func (t *tenantCache) see(s *state) bool {
 	}
 	var gone []*entry
 	if t.state == nil || s.revision > t.state.revision {
-		if t.access == nil || t.access.key != s.Key {
-			t.access = nil
-			if s.Key != (KeyID{}) {
-				t.access = &access{t: t, key: s.Key, seen: AccessUnknown}
-			}
-		}
+		others := t.setKeys(s)
 		if t.state == nil || t.state.Generation != s.Generation {
 			clear(t.current)
 			clear(t.quotas)
 		}
 		t.state = s
-		gone = t.purge(func(e *entry) bool { return s.usable() != nil || e.id.key != s.Key })
+		gone = t.purge(func(*entry) bool { return s.usable() != nil || others })
 	}
 	now := t.status()
 	t.mu.Unlock()

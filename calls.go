@@ -36,6 +36,7 @@ type caller struct {
 	pool   *pool         // pays for each attempt; nil: nobody does
 	paid   bool          // for the next attempt, already
 	due    time.Duration // when the next attempt may be made, on the monotonic clock
+	once   bool          // no second attempt
 	calls  []KMSCall
 	last   lease.Call // the newest success
 }
@@ -97,7 +98,7 @@ func (c *caller) try(ctx context.Context, name string, op lease.Ops,
 		default:
 			return r, ke
 		}
-		if n+1 == kmsAttempts || ctx.Err() != nil || errors.Is(ke, errOverBudget) || c.access.broken() {
+		if n+1 == kmsAttempts || c.once || ctx.Err() != nil || errors.Is(ke, errOverBudget) || c.access.broken() {
 			return r, c.access.verdict(ke)
 		}
 		pause := max(ke.RetryAfter, rand.N(kmsPause<<n))

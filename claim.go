@@ -5,8 +5,9 @@ import (
 	"errors"
 )
 
-// A claim says which tenant uses a CMK: at most one. It is an item that is
-// created once per CMK and compared-and-set from then on.
+// A claim says which tenant uses a CMK: at most one, or that tenants share it as a further key of
+// all (PolicyAll), where it can stop them and open nothing. It is an item that is created once per
+// CMK and compared-and-set from then on.
 
 // heldClaim is what a registration found about the CMK it wants.
 type heldClaim struct {
@@ -14,14 +15,32 @@ type heldClaim struct {
 	revision uint64
 	tenant   string // "" if free
 	key      KeyID
+	free     bool // nobody's, and not shared
+	shared   bool // is wanted as a shared one
 }
 
 // contest looks at the claim on the CMK. A claim never locks out the owner: if
 // the policy is bound to the newcomer, and refuses the old claimant now, it falls.
-func (p *prober) contest(ctx context.Context, binding string) (*heldClaim, error) {
+//
+// Who wants to share takes nothing from anybody: it has to be free, shared or its own. And
+// who shares a CMK keeps nobody from owning it, if the policy says that it is theirs.
+func (p *prober) contest(ctx context.Context, binding string, shared bool) (*heldClaim, error) {
 	h, err := p.k.readClaim(ctx, p.key)
-	if err != nil || h.tenant == "" || h.tenant == p.tenant {
-		return h, err
+	if err != nil {
+		return nil, err
+	}
+	h.shared = shared
+	switch {
+	case h.free, h.tenant == p.tenant:
+		return h, nil
+	case shared && h.tenant == "":
+		return h, nil
+	case shared:
+		return nil, ErrKeyTaken
+	case h.tenant == "" && binding == bindingBound:
+		return h, nil
+	case h.tenant == "":
+		return nil, ErrKeyTaken
 	}
 	if binding != bindingBound {
 		return nil, ErrKeyTaken
@@ -35,30 +54,49 @@ func (p *prober) contest(ctx context.Context, binding string) (*heldClaim, error
 	return h, nil
 }
 
-// take returns the writes that make the claim t's, if nobody was faster: the claim
-// itself, and the event of it for whom it is taken from.
-func (h *heldClaim) take(ctx context.Context, t *tenantCache) ([]Item, error) {
-	now, err := t.k.readClaim(ctx, h.key)
-	if err != nil {
-		return nil, err
+// takeAll returns the writes that make the claims t's, if nobody was faster: the claims
+// themselves, and the events of it for whom they are taken from.
+func takeAll(ctx context.Context, t *tenantCache, held []*heldClaim) (writes []Item, err error) {
+	boxes := map[string]*outbox{} // one of a tenant, however many claims it loses
+	for _, h := range held {
+		now, err := t.k.readClaim(ctx, h.key)
+		if err != nil {
+			return nil, err
+		}
+		if h.shared && now.tenant == "" && !now.free {
+			continue // as it should be: no tenant has to wait for another one here
+		}
+		mine := claim{layoutVersion, t.tenant, h.key, h.shared}
+		if h.shared {
+			mine.Tenant = ""
+		}
+		writes = append(writes, encodeItem(now.ref, now.revision, mine))
+		if now.free || now.tenant == t.tenant {
+			continue
+		}
+		if now.revision != h.revision {
+			return nil, ErrKeyTaken
+		}
+		if now.tenant == "" {
+			continue
+		}
+		box := boxes[now.tenant]
+		if box == nil {
+			if box, err = (&tenantCache{k: t.k, tenant: now.tenant}).readOutbox(ctx); err != nil {
+				return nil, err
+			}
+			boxes[now.tenant] = box
+		}
+		if len(box.Events) >= maxPending {
+			return nil, ErrAudit
+		}
+		box.Events = append(box.Events, t.k.stamp(Event{Op: OpRelease, Outcome: OutcomeSuccess, Scope: Scope{Tenant: now.tenant},
+			Key: h.key, Reason: "the key policy refuses this tenant, and is bound to another one"}))
 	}
-	mine := encodeItem(now.ref, now.revision, claim{layoutVersion, t.tenant, h.key})
-	if now.tenant == "" || now.tenant == t.tenant {
-		return []Item{mine}, nil
+	for tenant, box := range boxes {
+		writes = append(writes, encodeItem(refOutbox(tenant), box.revision, box))
 	}
-	if now.revision != h.revision {
-		return nil, ErrKeyTaken
-	}
-	box, err := (&tenantCache{k: t.k, tenant: now.tenant}).readOutbox(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if len(box.Events) >= maxPending {
-		return nil, ErrAudit
-	}
-	box.Events = append(box.Events, t.k.stamp(Event{Op: OpRelease, Outcome: OutcomeSuccess, Scope: Scope{Tenant: now.tenant},
-		Key: h.key, Reason: "the key policy refuses this tenant, and is bound to another one"}))
-	return []Item{mine, encodeItem(refOutbox(now.tenant), box.revision, box)}, nil
+	return writes, nil
 }
 
 func (k *Keeper) readClaim(ctx context.Context, key KeyID) (*heldClaim, error) {
@@ -68,15 +106,21 @@ func (k *Keeper) readClaim(ctx context.Context, key KeyID) (*heldClaim, error) {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
-	h.revision, h.tenant = rev, c.Tenant
+	h.revision, h.tenant, h.free = rev, c.Tenant, c.Tenant == "" && !c.Shared
 	return h, nil
 }
 
-// releaseClaim returns the write that frees a CMK, if the tenant has claimed it.
-func (k *Keeper) releaseClaim(ctx context.Context, key KeyID, tenant string) ([]Item, error) {
-	h, err := k.readClaim(ctx, key)
-	if err != nil || h.tenant != tenant {
-		return nil, err
+// releaseClaims returns the writes that free the CMKs that the tenant has claimed for itself. Shared
+// ones stay shared: nobody keeps a list of who does.
+func (k *Keeper) releaseClaims(ctx context.Context, s *state, tenant string) (writes []Item, err error) {
+	for _, key := range s.keys() {
+		h, err := k.readClaim(ctx, key)
+		if err != nil {
+			return writes, err
+		}
+		if h.tenant == tenant {
+			writes = append(writes, encodeItem(h.ref, h.revision, claim{V: layoutVersion, Key: key}))
+		}
 	}
-	return []Item{encodeItem(h.ref, h.revision, claim{V: layoutVersion, Key: key})}, nil
+	return writes, nil
 }

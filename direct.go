@@ -55,9 +55,9 @@ func (d *Direct) Seal(ctx context.Context, s Scope, plaintext, aad []byte) ([]by
 	r, err := c.generate(ctx, d.k.context(s.Tenant, s.Purpose, id))
 	var out []byte
 	if err == nil {
-		g := grant{e: &entry{id: entryID{dataKey: id, key: d.key}}, inside: true, wrapped: r.wrapped}
 		var header, core []byte
-		if header, core, err = g.header(s.Tenant); err == nil {
+		w := wrapping{format.PolicyANY, []format.Recipient{recipient(d.key, r.wrapped)}}
+		if header, core, err = w.headers(s.Tenant, id); err == nil {
 			err = r.dek.Use(func(raw []byte) (err error) {
 				out, err = floe.Seal(header, raw, floe.Params{}, format.PayloadAAD(core, s.Purpose, aad), plaintext)
 				return err
@@ -86,11 +86,11 @@ func (d *Direct) Open(ctx context.Context, s Scope, sealed, aad []byte) ([]byte,
 	if err := floe.Check(payload); err != nil {
 		return nil, d.conclude(ctx, OpOpen, s, h.DataKey, c, result{}, opaque(err))
 	}
-	inside := recipientOf(h, d.key)
-	if h.Tenant != s.Tenant || h.Policy != format.PolicyANY || inside.Key == "" {
+	inside := wrappingOf(h).by(d.key)
+	if h.Tenant != s.Tenant || h.Policy != format.PolicyANY || inside == nil {
 		return nil, d.conclude(ctx, OpOpen, s, h.DataKey, c, result{}, ErrOpen)
 	}
-	r, err := c.unwrap(ctx, inside.Wrapped, d.k.context(s.Tenant, s.Purpose, h.DataKey))
+	r, err := c.unwrap(ctx, inside, d.k.context(s.Tenant, s.Purpose, h.DataKey))
 	var out []byte
 	if err == nil {
 		err = r.dek.Use(func(raw []byte) (err error) {

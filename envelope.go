@@ -76,7 +76,7 @@ func (k *Keeper) AppendOpen(ctx context.Context, dst []byte, s Scope, sealed, aa
 	switch {
 	case err != nil:
 		return o.deliver(ctx, event, malformed(err))
-	case h.Tenant != o.scope.Tenant, h.Policy == format.PolicyALL:
+	case h.Tenant != o.scope.Tenant:
 		return o.deliver(ctx, event, ErrOpen)
 	}
 	event.DataKey = h.DataKey
@@ -135,9 +135,9 @@ var errTenant = fmt.Errorf("%w: a tenant is 1 to 128 bytes, 0x21 to 0x7e", ErrAr
 // deliver records the outcome of an operation, and asks for the last time
 // whether its result may leave.
 func (t *tenantCache) deliver(ctx context.Context, event Event, g grant, err error) error {
-	event.Calls, event.Proof = g.calls, g.proof
+	event.Calls, event.Proof = g.calls, g.under.request
 	if g.e != nil {
-		event.Key, event.DataKey, event.Version = g.e.id.key, g.e.id.dataKey, g.e.generation
+		event.Key, event.DataKey, event.Version = g.under.key, g.e.id.dataKey, g.e.generation
 	}
 	event, err = t.k.conclude(ctx, event, err)
 	if err != nil {

@@ -96,7 +96,7 @@ func (t *tenantCache) calm(err error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.access != nil {
-		t.access.lease.Stall(t.k.clock.Now())
+	for _, a := range t.keys {
+		a.lease.Stall(t.k.clock.Now())
 	}
 }

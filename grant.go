@@ -10,13 +10,13 @@ import (
 // grant is the permission to use one data key once, and what the event of that
 // use has to say.
 type grant struct {
-	e       *entry
-	proof   string           // request id under the lease
-	quota   *quota           // what it may seal; nil for a data key that seals no more, or one message only
-	from    format.Recipient // where an envelope carries the data key; else zero
-	inside  bool             // per-operation: the envelope carries wrapped
-	wrapped []byte
-	calls   []KMSCall
+	e      *entry
+	under  witness  // of the lease
+	policy uint8    // of e's wrapping
+	quota  *quota   // what it may seal; nil for a data key that seals no more, or one message only
+	from   wrapping // where an envelope carries the data key; else none
+	inside bool     // per-operation: e is for one envelope, which carries it
+	calls  []KMSCall
 }
 
 // borrower asks for a data key, and works with it.
@@ -80,12 +80,7 @@ func (g grant) header(tenant string) (header, core []byte, err error) {
 	if !g.inside {
 		return g.e.core, g.e.core, nil
 	}
-	h := format.Header{Suite: format.SuiteFLOE, Policy: format.PolicyANY, DataKey: g.e.id.dataKey, Tenant: tenant,
-		Recipients: []format.Recipient{{Provider: g.e.id.key.Provider, Key: g.e.id.key.ID, Wrapped: g.wrapped}}}
-	if header, err = h.Append(nil); err == nil {
-		core, err = h.AppendCore(nil)
-	}
-	return header, core, err
+	return g.e.wrapped.headers(tenant, g.e.id.dataKey)
 }
 
 // grantSeal finds the data key that seals now, and uses up what one message of size
@@ -136,34 +131,37 @@ func (t *tenantCache) grantOpen(ctx context.Context, purpose string, h *format.H
 
 // grantLeased is grantOpen with a lease, whatever the mode.
 func (t *tenantCache) grantLeased(ctx context.Context, purpose string, h *format.Header) (grant, error) {
-	t.mu.RLock()
-	id := entryID{purpose: purpose, dataKey: h.DataKey}
-	if t.access != nil {
-		id.key = t.access.key
+	var inside wrapping
+	if h.Policy != format.PolicyREF {
+		inside = wrappingOf(h)
 	}
-	inside := recipientOf(h, id.key)
+	t.mu.RLock()
+	id := entryID{purpose: purpose, dataKey: h.DataKey, key: t.primary()}
 	e := t.entries[id]
-	if e == nil && inside.Key != "" {
-		id.wrapped = hashWrapped(inside.Wrapped)
+	if e == nil && !inside.none() {
+		id.wrapped = inside.hash()
 		e = t.entries[id]
 	}
 	g, st, err := t.look(e)
 	t.mu.RUnlock()
 	g.from = inside
 	if err != nil || st != lease.Expired {
-		return t.served(ctx, g, st, err)
-	}
-	t.k.stats.misses.Add(1)
-	g.e, err = t.loadStored(ctx, purpose, h.DataKey, OpLease)
-	if err == ErrNotFound && h.Policy == format.PolicyANY {
-		// The Store has said that it does not know this data key. A Store that
-		// fails says no such thing, and ends up in the other arm.
-		if g.from = t.registered(h); g.from.Key == "" {
-			return g, ErrOpen
+		g, err = t.served(ctx, g, st, err)
+	} else {
+		t.k.stats.misses.Add(1)
+		g.e, err = t.loadStored(ctx, purpose, h.DataKey, OpLease)
+		if err == ErrNotFound && !inside.none() {
+			// The Store has said that it does not know this data key. A Store that
+			// fails says no such thing.
+			g.e, err = t.loadInside(ctx, purpose, h.DataKey, inside, OpLease)
 		}
-		g.e, err = t.loadInside(ctx, purpose, h.DataKey, g.from, OpLease)
+		g, err = t.loaded(g, err)
 	}
-	return t.loaded(g, err)
+	// A data key is one of ANY or of ALL, whatever the cache or the Store has for its id (threat C6).
+	if err == nil && !inside.none() && g.policy != inside.policy {
+		err = ErrOpen
+	}
+	return g, err
 }
 
 // look judges what the cache has. The caller holds mu.
@@ -173,15 +171,12 @@ func (t *tenantCache) look(e *entry) (g grant, st lease.State, err error) {
 		st = t.check(e)
 	}
 	if st == lease.Expired || st == lease.Denied {
-		if a := t.access; a != nil && (a.lease.Denied() || t.state.usable() == nil) {
-			err = a.wait() // at once, whatever the Store would say
-		}
-		return grant{}, lease.Expired, err // a question to KMS is due
+		return grant{}, lease.Expired, t.mayAsk() // at once, whatever the Store would say; nil: a question to KMS is due
 	}
 	if st == lease.Refresh && t.flights[e.id.flight()] != nil {
 		st = lease.Active // its renewal is under way
 	}
-	return grant{e: e, proof: e.request, quota: e.quota}, st, nil
+	return grant{e: e, under: e.witness, policy: e.wrapped.policy, quota: e.quota}, st, nil
 }
 
 // served ends a hit, and sees to its renewal.
@@ -200,27 +195,8 @@ func (t *tenantCache) served(ctx context.Context, g grant, st lease.State, err e
 func (t *tenantCache) loaded(g grant, err error) (grant, error) {
 	if err == nil {
 		t.mu.RLock()
-		g.proof, g.quota = g.e.request, g.e.quota
+		g.under, g.policy, g.quota = g.e.witness, g.e.wrapped.policy, g.e.quota
 		t.mu.RUnlock()
 	}
 	return g, err
-}
-
-// registered returns the recipient of h whose key is the tenant's now, if any.
-func (t *tenantCache) registered(h *format.Header) format.Recipient {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if t.access == nil {
-		return format.Recipient{}
-	}
-	return recipientOf(h, t.access.key)
-}
-
-func recipientOf(h *format.Header, key KeyID) format.Recipient {
-	for _, r := range h.Recipients {
-		if r.Provider == key.Provider && r.Key == key.ID {
-			return r
-		}
-	}
-	return format.Recipient{}
 }

@@ -3,6 +3,7 @@ package byok
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -49,7 +50,7 @@ func (t *Tenant) Health(ctx context.Context) (Health, error) {
 		refused = s.usable() // the lifecycle's word; KMS's comes next
 	}
 	if refused == nil || errors.Is(refused, ErrWaiverRequired) {
-		if kerr := c.examine(ctx, s.Key, &h, &event); kerr != nil {
+		if kerr := c.examineAll(ctx, s, &h, &event); kerr != nil {
 			refused = kerr
 		}
 	}
@@ -58,6 +59,8 @@ func (t *Tenant) Health(ctx context.Context) (Health, error) {
 		h.Status = Degraded
 	case refused != nil:
 		h.Status = Unhealthy
+	case h.failed(): // one key of any, say
+		h.Status = Degraded
 	}
 	h.KeyStatus = c.snapshot(s)
 	h.Warnings = append(h.Warnings, h.KeyStatus.Warnings...)
@@ -74,16 +77,30 @@ func (t *Tenant) Health(ctx context.Context) (Health, error) {
 	return h, nil
 }
 
-// examine uses the CMK in every way, and returns the first refusal.
+// examineAll uses each CMK in every way, and returns what their answers together refuse.
+func (t *tenantCache) examineAll(ctx context.Context, s *state, h *Health, event *Event) error {
+	var answers []error
+	for _, key := range s.keys() {
+		answers = append(answers, t.examine(ctx, key, h, event))
+	}
+	err := s.consent(answers)
+	h.CMKAccessible = err == nil
+	if s.Others == nil {
+		for i := range h.Checks {
+			h.Checks[i].Key = KeyID{}
+		}
+	}
+	return err
+}
+
+// examine uses a CMK in every way, and returns the first refusal.
 func (t *tenantCache) examine(ctx context.Context, key KeyID, h *Health, event *Event) error {
 	c := &caller{k: t.k, tenant: t.tenant, key: key, pool: &t.budget.control}
 	t.mu.RLock()
-	if t.access != nil && t.access.key == key {
-		c.access = t.access
-	}
+	c.access = t.accessOf(key)
 	t.mu.RUnlock()
 	defer func() {
-		event.Calls = c.calls
+		event.Calls = append(event.Calls, c.calls...)
 		for _, call := range c.calls {
 			h.Latency = max(h.Latency, call.Took)
 		}
@@ -102,11 +119,13 @@ func (t *tenantCache) examine(ctx context.Context, key KeyID, h *Health, event *
 		if err == nil {
 			err = werr
 		}
-		event.Proof = made.RequestID
+		if event.Proof == "" {
+			event.Proof = made.RequestID
+		}
 	}
-	h.CMKAccessible = err == nil
 	if err == nil || errors.Is(err, ErrKeyDenied) { // else nobody is there to answer
-		h.describe(t.describe(ctx, c, c.access))
+		info, call, derr := t.describe(ctx, c, c.access)
+		h.describe(key, info, call, derr, err == nil)
 	}
 	return err
 }
@@ -114,7 +133,7 @@ func (t *tenantCache) examine(ctx context.Context, key KeyID, h *Health, event *
 // add puts the newest call of c into the checks.
 func (h *Health) add(name string, c *caller, err error) {
 	call := c.newest()
-	check := Check{Name: name, Status: "pass", Code: Code(err), RequestID: call.RequestID, Took: call.Took}
+	check := Check{Key: c.key, Name: name, Status: "pass", Code: Code(err), RequestID: call.RequestID, Took: call.Took}
 	if err != nil {
 		check.Status = "fail"
 	}
@@ -122,20 +141,33 @@ func (h *Health) add(name string, c *caller, err error) {
 }
 
 // describe puts the answer of DescribeKey into the checks. A refusal is a warning.
-func (h *Health) describe(info KeyInfo, call KMSCall, err error) {
+func (h *Health) describe(key KeyID, info KeyInfo, call KMSCall, err error, accessible bool) {
 	if err == errNoDescriber {
 		return
 	}
-	check := Check{Name: "describe_key", Status: "pass", RequestID: call.RequestID, Took: call.Took}
+	check := Check{Key: key, Name: "describe_key", Status: "pass", RequestID: call.RequestID, Took: call.Took}
 	if err != nil {
-		if check.Status = "warn"; h.CMKAccessible {
-			h.Warnings = append(h.Warnings, WarnDescribeNotGranted)
+		if check.Status = "warn"; accessible {
+			h.warn(WarnDescribeNotGranted)
 		}
-	} else if !info.DeletionAt.IsZero() {
-		h.DeletionAt = info.DeletionAt.UTC()
-		h.Warnings = append(h.Warnings, WarnPendingDeletion)
+	} else if at := info.DeletionAt.UTC(); !info.DeletionAt.IsZero() {
+		if h.DeletionAt.IsZero() || at.Before(h.DeletionAt) { // of several keys, the first to go
+			h.DeletionAt = at
+		}
+		h.warn(WarnPendingDeletion)
 	}
 	h.Checks = append(h.Checks, check)
+}
+
+// warn adds a warning, once.
+func (h *Health) warn(w string) {
+	if !slices.Contains(h.Warnings, w) {
+		h.Warnings = append(h.Warnings, w)
+	}
+}
+
+func (h *Health) failed() bool {
+	return slices.ContainsFunc(h.Checks, func(c Check) bool { return c.Status == "fail" })
 }
 
 // Recheck drops the tenant's leases in this process and proves access anew: for
@@ -161,7 +193,7 @@ func (t *Tenant) Recheck(ctx context.Context) (KeyStatus, error) {
 	}
 	if err == nil {
 		c.tell()
-		err = c.recheck(ctx, s.Key, &event)
+		err = c.recheck(ctx, s, &event)
 	}
 	_, err = t.k.conclude(ctx, event, err)
 	if s == nil || s.Lifecycle == lifecycleNone {
@@ -176,24 +208,17 @@ func (t *Tenant) Recheck(ctx context.Context) (KeyStatus, error) {
 	return c.snapshot(s), err
 }
 
-func (t *tenantCache) recheck(ctx context.Context, key KeyID, event *Event) error {
-	c, err := t.ask(key, &t.budget.control)
-	if err != nil {
-		return err
+// recheck proves access to each key, and sums up.
+func (t *tenantCache) recheck(ctx context.Context, s *state, event *Event) error {
+	t.mu.RLock()
+	q := &inquiry{t: t, pool: &t.budget.control, ec: t.context("default", newDataKeyID()), state: s, keys: t.keys}
+	t.mu.RUnlock()
+	var answers []error
+	for _, a := range q.keys {
+		answers = append(answers, q.prove(ctx, a))
 	}
-	ec := t.context("default", newDataKeyID())
-	made, err := c.generate(ctx, ec)
-	if err == nil {
-		var opened result
-		opened, err = c.unwrap(ctx, made.wrapped, ec)
-		opened.dek.Wipe()
-		if err == nil {
-			err = c.restore(ctx, made.wrapped, made.dek, ec)
-		}
-		made.dek.Wipe()
-	}
-	event.Calls, event.Proof = c.calls, made.RequestID
-	return err
+	event.Calls, event.Proof = q.calls, q.witness().request
+	return s.consent(answers)
 }
 
 func instant(ns int64) time.Time {

@@ -17,26 +17,27 @@ const (
 	hintFresh    = 10 * time.Second // a denial that comes later is not what the hint was about
 )
 
-// hint takes another process's word that access to the key may have changed: the
+// hint takes another process's word that access to the tenant's keys may have changed: the
 // next operation asks KMS. It reports false if the back-off does not permit that yet. A hint
 // is no denial: whoever has a wrong role must not be able to stop the others. If it is
 // news, a denial that comes of it need not be published again.
 func (t *tenantCache) hint(news bool) bool {
 	t.mu.Lock()
-	a := t.access
-	if a == nil || t.state.usable() != nil {
+	if len(t.keys) == 0 || t.state.usable() != nil {
 		t.mu.Unlock()
 		return true
 	}
 	now := t.k.clock.Now()
-	if !a.hints.take(now) {
+	if !t.hints.take(now) {
 		t.mu.Unlock()
 		return false
 	}
 	if news {
-		a.hinted = now
+		t.hinted = now
 	}
-	a.lease.Hint(now)
+	for _, a := range t.keys {
+		a.lease.Hint(now)
+	}
 	gone := t.dropLocked()
 	t.mu.Unlock()
 	t.k.wipe(gone)
@@ -46,20 +47,18 @@ func (t *tenantCache) hint(news bool) bool {
 // tell passes a hint on to the other processes.
 func (t *tenantCache) tell() {
 	t.mu.Lock()
-	if t.access != nil {
-		t.access.hinted = t.k.clock.Now() // what KMS says next is no news to them
-	}
+	t.hinted = t.k.clock.Now() // what KMS says next is no news to them
 	t.mu.Unlock()
 	t.k.publish(t.tenant, kindHint)
 }
 
 // oldNews reports whether the others have been told of a denial that is observed now. The
 // caller holds mu.
-func (a *access) oldNews(now lease.Time) bool {
-	return a.hinted != (lease.Time{}) && now.Mono-a.hinted.Mono < hintFresh
+func (t *tenantCache) oldNews(now lease.Time) bool {
+	return t.hinted != (lease.Time{}) && now.Mono-t.hinted.Mono < hintFresh
 }
 
-// hintSteps spaces the hints about one key.
+// hintSteps spaces the hints about one tenant.
 type hintSteps struct {
 	n          int
 	last, next time.Duration // on the monotonic clock

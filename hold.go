@@ -25,9 +25,9 @@ import (
 type hold struct {
 	t     *tenantCache
 	event Event
-	g     grant            // newest
-	id    entryID          // of the data key, which stays the same
-	from  format.Recipient // where an envelope carries it; else zero
+	g     grant    // newest
+	id    entryID  // of the data key, which stays the same
+	from  wrapping // where an envelope carries it; else none
 	seals bool
 	err   error
 
@@ -61,8 +61,8 @@ func (h *hold) begin(ctx context.Context, get func() (grant, error)) (*hold, err
 	h.id, h.from = g.e.id, g.from
 	if g.inside { // made for one envelope: from here on it is leased like any that an envelope carries
 		g.e.dek.Wipe()
-		h.from = format.Recipient{Provider: h.id.key.Provider, Key: h.id.key.ID, Wrapped: g.wrapped}
-		h.id.wrapped = hashWrapped(g.wrapped)
+		h.from = g.e.wrapped
+		h.id.wrapped = h.from.hash()
 	}
 	return h, nil
 }
@@ -187,8 +187,8 @@ func (h *hold) outcome(ctx context.Context, err error) error {
 		defer h.t.k.leave()
 	}
 	e := &h.event
-	if e.Calls, e.Proof = h.g.calls, h.g.proof; h.g.e != nil {
-		e.Key, e.DataKey, e.Version = h.g.e.id.key, h.g.e.id.dataKey, h.g.e.generation
+	if e.Calls, e.Proof = h.g.calls, h.g.under.request; h.g.e != nil {
+		e.Key, e.DataKey, e.Version = h.g.under.key, h.g.e.id.dataKey, h.g.e.generation
 	}
 	if h.event, err = h.t.k.conclude(ctx, h.event, err); err != nil {
 		h.err = err

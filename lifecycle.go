@@ -48,7 +48,7 @@ func (t *Tenant) stop(ctx context.Context, op Op, reason string, f func(*state) 
 		}
 		// The CMK is free again: the tenant may have registered it for the wrong
 		// organization. What it wrapped stays bound to this tenant by its context.
-		item, err := c.k.releaseClaim(ctx, s.Key, t.id)
+		item, err := c.k.releaseClaims(ctx, s, t.id)
 		if err != nil {
 			c.k.log.WarnContext(ctx, "byok: the claim on a removed CMK could not be released", "error", err.Error())
 		}

@@ -39,8 +39,12 @@ func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, 
 			return nil, err
 		}
 		e, err := t.loadStored(ctx, purpose, g.DataKey, OpLease)
-		if err == ErrNotFound {
+		switch {
+		case err == ErrNotFound:
 			err = fmt.Errorf("%w: the current data key is missing", ErrStore)
+		case err == nil && e.generation == s.Generation && !s.seals(t.wrappingOf(e)):
+			// Whoever can write to the Store may have put less than all keys into it.
+			e, err = nil, fmt.Errorf("%w: the current data key is not wrapped by the tenant's keys", ErrStore)
 		}
 		return e, err
 	})
@@ -49,29 +53,28 @@ func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, 
 // loadStored loads a data key of the Store. ErrNotFound is authoritative.
 func (t *tenantCache) loadStored(ctx context.Context, purpose string, id DataKeyID, op Op) (*entry, error) {
 	return t.fly(ctx, flightID{purpose: purpose, dataKey: id}, op, func(ctx context.Context) (*entry, error) {
-		read, _, err := t.permitted(ctx)
+		read, s, err := t.permitted(ctx)
 		if err != nil {
 			return nil, err
 		}
-		item, r, err := t.readDataKey(ctx, purpose, id)
+		item, w, err := t.readDataKey(ctx, purpose, id)
 		if err != nil {
 			return nil, err
 		}
-		e := t.newEntry(entryID{purpose: purpose, dataKey: id, key: KeyID{r.Provider, r.Key}}, item.Generation)
-		return t.unwrap(ctx, e, r.Wrapped, read, op)
+		e := t.newEntry(entryID{purpose: purpose, dataKey: id, key: s.Key}, item.Generation)
+		return t.unwrap(ctx, e, w, read, op)
 	})
 }
 
 // loadInside loads a data key that only the envelope itself holds.
-func (t *tenantCache) loadInside(ctx context.Context, purpose string, id DataKeyID, r format.Recipient, op Op) (*entry, error) {
-	hash := hashWrapped(r.Wrapped)
+func (t *tenantCache) loadInside(ctx context.Context, purpose string, id DataKeyID, w wrapping, op Op) (*entry, error) {
+	hash := w.hash()
 	return t.fly(ctx, flightID{false, purpose, id, hash}, op, func(ctx context.Context) (*entry, error) {
-		read, _, err := t.permitted(ctx)
+		read, s, err := t.permitted(ctx)
 		if err != nil {
 			return nil, err
 		}
-		e := t.newEntry(entryID{purpose, id, KeyID{r.Provider, r.Key}, hash}, 0)
-		return t.unwrap(ctx, e, r.Wrapped, read, op)
+		return t.unwrap(ctx, t.newEntry(entryID{purpose, id, s.Key, hash}, 0), w, read, op)
 	})
 }
 
@@ -83,55 +86,44 @@ func (t *tenantCache) newEntry(id entryID, generation uint64) *entry {
 	return &entry{id: id, generation: generation, core: core}
 }
 
-// unwrap asks KMS for a data key and installs it. No KMS is asked about a key
-// that is not the one registered now: ARNs in items and envelopes are only compared.
-func (t *tenantCache) unwrap(ctx context.Context, e *entry, wrapped []byte, read lease.Time, op Op) (*entry, error) {
+// unwrap asks KMS for a data key and installs it.
+func (t *tenantCache) unwrap(ctx context.Context, e *entry, w wrapping, read lease.Time, op Op) (*entry, error) {
 	p := &t.budget.known
 	if e.generation == 0 && op != OpRenew { // what has opened once is no junk
 		p = &t.budget.unknown
 	}
-	blob := e.id
-	blob.wrapped = hashWrapped(wrapped)
-	c, err := t.askAbout(blob, p)
-	if err != nil {
+	q, err := t.inquire(ctx, e.id.purpose, e.id.dataKey, p)
+	if err == nil {
+		e.dek, err = q.open(ctx, w)
+	}
+	if e.wrapped = w; err != nil && !q.asked {
 		return nil, err
 	}
-	ec := t.context(e.id.purpose, e.id.dataKey)
-	r, err := c.unwrapBlob(ctx, blob, wrapped, ec)
-	proof := c.last
-	if err == nil && !c.access.overtaken(proof) {
-		err = c.restore(ctx, wrapped, r.dek, ec)
-	}
-	e.dek, e.request, e.wrapped = r.dek, r.RequestID, wrapped
-	return t.finish(ctx, c, e, proof, read, op, err)
+	return t.finish(ctx, q, e, read, op, err)
 }
 
 // create makes the first data key of a purpose and generation. Whoever's item
 // gets into the Store first wins; it is durable before anything is sealed with it (I19).
 func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Time, s *state) (*entry, error) {
-	c, err := t.ask(s.Key, &t.budget.known)
-	if err != nil {
+	id := newDataKeyID()
+	e := t.newEntry(entryID{purpose: purpose, dataKey: id, key: s.Key}, 0)
+	q, err := t.inquire(ctx, purpose, id, &t.budget.known)
+	if err == nil {
+		e.dek, e.wrapped, err = q.make(ctx)
+	}
+	var header []byte
+	if err == nil {
+		header, _, err = e.wrapped.headers(t.tenant, id)
+	}
+	if err != nil && !q.asked {
 		return nil, err
 	}
-	id := newDataKeyID()
-	ec := t.context(purpose, id)
-	r, err := c.generate(ctx, ec)
-	proof := c.last
-	if err == nil && !c.access.overtaken(proof) {
-		err = c.restore(ctx, r.wrapped, r.dek, ec)
-	}
-	e := t.newEntry(entryID{purpose: purpose, dataKey: id, key: s.Key}, 0)
-	e.dek, e.request, e.wrapped = r.dek, r.RequestID, r.wrapped
 	if err != nil {
-		return t.finish(ctx, c, e, proof, read, OpLease, err)
+		return t.finish(ctx, q, e, read, OpLease, err)
 	}
+	e.witness = q.witness()
 	event := t.k.stamp(Event{Op: OpLease, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Scope: Scope{t.tenant, purpose},
-		Key: s.Key, DataKey: id, Reason: "created", Proof: r.RequestID, Calls: c.calls})
-	header, err := (&format.Header{Suite: format.SuiteFLOE, Policy: format.PolicyANY, DataKey: id, Tenant: t.tenant,
-		Recipients: []format.Recipient{{Provider: s.Key.Provider, Key: s.Key.ID, Wrapped: r.wrapped}}}).Append(nil)
-	if err != nil {
-		panic("byok: internal error: " + err.Error()) // every field was checked on its way here
-	}
+		Key: e.key, DataKey: id, Reason: "created", Proof: e.request, Calls: q.calls})
 	l := t.k.limits
 	use := usageItem{layoutVersion, min(l.blockMessages, l.messages), min(l.blockBytes, l.bytes)} // who makes it will use it
 	var winner DataKeyID
@@ -139,7 +131,7 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 		if err := now.usable(); err != nil {
 			return change{}, err
 		}
-		if now.Key != s.Key {
+		if !now.sameKeys(q.state) {
 			return change{}, fmt.Errorf("%w: the key was replaced meanwhile", ErrKeyUnavailable)
 		}
 		var g generationItem
@@ -165,10 +157,10 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 		t.mu.Lock()
 		t.quota(id, e.generation).grant(use, use.Messages, use.Bytes)
 		t.mu.Unlock()
-		if out := t.install(c.access, e, proof, read); out != nil {
+		if out := t.install(q, e, read); out != nil {
 			return out, nil
 		}
-		err = t.lost(c.access)
+		err = t.lost()
 	case errors.Is(err, ErrNotAudited):
 		err = ErrAudit // the data key exists and its event will come; nothing is sealed before
 	default:
@@ -193,14 +185,14 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 // errLostRace: another process made the data key first. It never leaves the package.
 var errLostRace = fmt.Errorf("%w: the data key exists already", ErrConflict)
 
-// ask returns the means to call KMS under the tenant's registered key, with the
-// first request paid out of p, or the refusal: key is another one, it is too early to
+// ask returns the means to call KMS under a key of the tenant's, with the first
+// request paid out of p, or the refusal: key is none of them, it is too early to
 // ask about it again, or the budget is used up.
 func (t *tenantCache) ask(key KeyID, p *pool) (*caller, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	a, now := t.access, t.k.clock.Now()
-	if a == nil || a.key != key {
+	a, now := t.accessOf(key), t.k.clock.Now()
+	if a == nil {
 		return nil, ErrOpen
 	}
 	if err := a.wait(); err != nil {
@@ -215,14 +207,6 @@ func (t *tenantCache) ask(key KeyID, p *pool) (*caller, error) {
 		return nil, a.denial()
 	}
 	return &caller{k: t.k, tenant: t.tenant, key: key, access: a, pool: p, paid: true, due: due}, nil
-}
-
-// askAbout is ask about one wrapped key, which may have had its tries.
-func (t *tenantCache) askAbout(blob entryID, p *pool) (*caller, error) {
-	if t.blobs.refuses(blob, t.k.clock.Now().Mono) {
-		return nil, ErrOpen
-	}
-	return t.ask(blob.key, p)
 }
 
 // unwrapBlob is unwrap that remembers whether KMS refused the wrapped key itself.
@@ -281,32 +265,33 @@ func (a *access) missing() lease.Ops {
 
 // finish records the event of a load and then installs e, or wipes it. The
 // event comes first: a lease that is not audited serves nobody.
-func (t *tenantCache) finish(ctx context.Context, c *caller, e *entry, proof lease.Call, read lease.Time, op Op, err error) (*entry, error) {
-	_, err = t.k.conclude(ctx, Event{Op: op, Scope: Scope{t.tenant, e.id.purpose}, Key: e.id.key, DataKey: e.id.dataKey,
-		Version: e.generation, Proof: e.request, Calls: c.calls}, err)
+func (t *tenantCache) finish(ctx context.Context, q *inquiry, e *entry, read lease.Time, op Op, err error) (*entry, error) {
+	e.witness = q.witness()
+	_, err = t.k.conclude(ctx, Event{Op: op, Scope: Scope{t.tenant, e.id.purpose}, Key: e.key, DataKey: e.id.dataKey,
+		Version: e.generation, Proof: e.request, Calls: q.calls}, err)
 	if err == nil {
-		if out := t.install(c.access, e, proof, read); out != nil {
+		if out := t.install(q, e, read); out != nil {
 			return out, nil
 		}
-		err = t.lost(c.access)
+		err = t.lost()
 	}
 	e.dek.Wipe()
 	return nil, err
 }
 
 // lost is why a data key that KMS gave us could not be installed.
-func (t *tenantCache) lost(a *access) error {
+func (t *tenantCache) lost() error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if err := t.refusal(); err != nil {
 		return err
 	}
-	return a.denial()
+	return ErrKeyUnavailable // denied and permitted again meanwhile, or the tenant's keys are others by now
 }
 
 // renew renews the lease of a data key that is in use, ahead of its end, and
 // does not wait for it. At most one load of it is under way, as always.
-func (t *tenantCache) renew(ctx context.Context, e *entry, inside format.Recipient) {
+func (t *tenantCache) renew(ctx context.Context, e *entry, inside wrapping) {
 	ctx, cancel := context.WithCancel(WithActor(ctx, "")) // nobody's wish
 	cancel()                                              // a load does not depend on its ctx; waiting for it does
 	if e.generation == 0 {

@@ -61,7 +61,7 @@ func (s *state) probeDue(tenant string, now time.Time) bool {
 
 // claimProbe makes this process the one that probes, by compare-and-set of the
 // tenant's state. Whoever loses leaves it to the winner.
-func (t *tenantCache) claimProbe(ctx context.Context) (*state, *access) {
+func (t *tenantCache) claimProbe(ctx context.Context) (*state, []*access) {
 	s, err := t.readState(ctx)
 	now := t.k.clock.Now().Wall.UTC()
 	if err != nil || t.k.fleet.refusal() != nil || !s.probeDue(t.tenant, now) {
@@ -76,10 +76,10 @@ func (t *tenantCache) claimProbe(ctx context.Context) (*state, *access) {
 	t.see(s)
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	if t.access == nil || t.access.key != s.Key {
+	if !t.state.sameKeys(s) {
 		return nil, nil
 	}
-	return s, t.access
+	return s, t.keys
 }
 
 // probe uses the CMK as a registration does, keeps what it found about the
@@ -92,26 +92,22 @@ func (t *tenantCache) probe(ctx context.Context) {
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	s, a := t.claimProbe(ctx)
+	s, keys := t.claimProbe(ctx)
 	if s == nil {
 		return
 	}
 	event := t.k.stamp(Event{Op: OpProbe, Outcome: OutcomeSuccess, Scope: Scope{Tenant: t.tenant}, Key: s.Key, Version: s.Generation})
-	p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: s.Key, pool: &t.budget.control, access: a}}
 	var binding string
-	t.mu.RLock()
-	if a.lease.Denied() {
-		err = a.denial() // known: nothing is asked that is refused anyway
+	for _, a := range keys {
+		found, calls, kerr := t.probeKey(ctx, a)
+		if event.Calls = append(event.Calls, calls...); err == nil {
+			err = kerr
+		}
+		if a.key == s.Key || !s.all() { // a second key of all restricts only, whoever it lets in
+			binding = worse(binding, found)
+		}
 	}
-	t.mu.RUnlock()
-	if err == nil {
-		binding, err = p.validate(ctx)
-	}
-	if err == nil || errors.Is(err, ErrKeyDenied) { // else nobody is there to answer
-		t.describe(ctx, &p.caller, a)
-	}
-	event.Calls, event.Reason = p.calls, "policy "+binding
-	if err != nil {
+	if event.Reason = "policy " + binding; err != nil {
 		event.Reason = ""
 	}
 	if err != nil || binding == bindingUnknown {
@@ -119,7 +115,7 @@ func (t *tenantCache) probe(ctx context.Context) {
 		return
 	}
 	kept, err := t.change(ctx, false, func(_ context.Context, now *state) (change, error) {
-		if now.Key != s.Key || now.usable() != nil {
+		if !now.sameKeys(s) || now.usable() != nil {
 			return change{}, errUnchanged
 		}
 		ch := change{quiet: true, events: []Event{event}}
@@ -136,6 +132,34 @@ func (t *tenantCache) probe(ctx context.Context) {
 		}
 		_, _ = t.k.conclude(ctx, event, err)
 	}
+}
+
+// probeKey probes one CMK of the tenant's.
+func (t *tenantCache) probeKey(ctx context.Context, a *access) (binding string, calls []KMSCall, err error) {
+	p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: a.key, pool: &t.budget.control, access: a}}
+	t.mu.RLock()
+	if a.lease.Denied() {
+		err = a.denial() // known: nothing is asked that is refused anyway
+	}
+	t.mu.RUnlock()
+	if err == nil {
+		binding, err = p.validate(ctx)
+	}
+	if err == nil || errors.Is(err, ErrKeyDenied) { // else nobody is there to answer
+		t.describe(ctx, &p.caller, a)
+	}
+	return binding, p.calls, err
+}
+
+// worse returns what two keys' policies are worth together: as much as the one that lets
+// more in, and nothing is known as long as that is not known of both.
+func worse(a, b string) string {
+	for _, w := range []string{bindingUnbound, bindingUnknown} {
+		if a == w || b == w {
+			return w
+		}
+	}
+	return b
 }
 
 // sleep waits, and reports false if ctx ended first.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +21,12 @@ import (
 // CMK, ErrKeyID, ErrKeyDenied, ErrKeyUnavailable, ErrPolicyUnbound,
 // ErrMoveRequired, ErrArgument, ErrStore, ErrAudit, ErrInternal or ErrClosed; nothing
 // has changed then. It is ErrNotAudited beside the status if the key is
-// registered but its event waits for the sink. Makes 7 KMS requests.
+// registered but its event waits for the sink. Makes 7 KMS requests for each key.
+//
+// With Registration.Others the tenant has several CMKs, each of which can stop it. Each is
+// validated in this way. Under PolicyAll the others may be used by many tenants, and their policies need not be
+// bound to one. Other keys than before begin a new generation of data keys; what older data keys sealed goes on
+// to open as it was wrapped, and under PolicyAll with the consent of every key.
 func (t *Tenant) Register(ctx context.Context, r Registration) (KeyStatus, error) {
 	if err := errors.Join(checkText("the alias", r.Alias, maxAlias), checkText("the description", r.Description, maxText)); err != nil {
 		return KeyStatus{}, err
@@ -44,56 +50,51 @@ func (t *Tenant) Register(ctx context.Context, r Registration) (KeyStatus, error
 }
 
 func (t *tenantCache) register(ctx context.Context, r Registration, event *Event) (*state, error) {
-	if !format.ValidProvider(r.Key.Provider) || !format.ValidKey(r.Key.ID) {
-		return nil, ErrKeyID
+	wanted := &state{Key: r.Key, Others: slices.Clone(r.Others), Policy: r.Policy}
+	if err := t.k.checkKeys(wanted); err != nil {
+		return nil, err
 	}
 	s, err := t.readState(ctx)
 	if err == nil {
-		_, err = t.mayRegister(ctx, s, r)
+		_, err = t.mayRegister(ctx, s, wanted, r.AbandonExistingData)
 	}
 	if err != nil {
 		return nil, err
 	}
-	// KMS is asked before anybody's claim is looked at: a stranger to the CMK
-	// learns nothing about who is a customer.
-	p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: r.Key, pool: &t.budget.control}}
-	binding, err := p.validate(ctx)
-	if err == nil && !t.k.allowUnbound {
-		switch binding {
-		case bindingUnbound:
-			err = ErrPolicyUnbound
-		case bindingUnknown:
-			err = fmt.Errorf("%w: could not check that the key policy is bound to the tenant", ErrKeyUnavailable)
+	var binding string
+	var held []*heldClaim
+	for i, key := range wanted.keys() {
+		h, found, kerr := t.validate(ctx, key, i > 0 && wanted.all(), event)
+		if kerr != nil {
+			return nil, kerr
+		}
+		if held = append(held, h); !h.shared {
+			binding = worse(binding, found)
 		}
 	}
-	var held *heldClaim
-	if err == nil {
-		held, err = p.contest(ctx, binding)
-	}
-	event.Calls = p.calls
-	if err != nil {
-		return nil, err
-	}
 	s, err = t.change(ctx, false, func(ctx context.Context, s *state) (change, error) {
-		abandon, err := t.mayRegister(ctx, s, r)
+		abandon, err := t.mayRegister(ctx, s, wanted, r.AbandonExistingData)
 		if err != nil {
 			return change{}, err
 		}
-		claimed, err := held.take(ctx, t)
+		claimed, err := takeAll(ctx, t, held)
 		if err != nil {
 			return change{}, err
 		}
 		now := *event
-		if s.Generation == 0 || abandon {
-			s.Generation++ // no generation ever has data keys under two CMKs
+		if s.Generation == 0 || s.DataKeys > 0 && !s.sameKeys(wanted) {
+			s.Generation++ // all data keys of a generation are wrapped by the same keys
 		}
 		if abandon {
-			now.Reason = "existing data abandoned: " + s.Key.ID
+			now.Reason = "existing data abandoned: " + s.describeKeys()
+		} else if r.Policy != "" {
+			now.Reason = wanted.describeKeys()
 		}
 		if s.Key != r.Key { // these are about the other CMK
 			s.LastRotationAt, s.MaterialID, s.MaterialAt = time.Time{}, "", time.Time{}
 		}
-		s.Key, s.Alias, s.Description, s.Binding = r.Key, r.Alias, r.Description, binding
+		s.Key, s.Others, s.Policy = wanted.Key, wanted.Others, wanted.Policy
+		s.Alias, s.Description, s.Binding = r.Alias, r.Description, binding
 		s.Drillable = r.Drillable
 		s.CreatedAt, s.LastValidatedAt = now.Time, now.Time
 		s.Lifecycle, s.RevokeReason = lifecyclePending, ""
@@ -102,30 +103,79 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 		t.material(s, now, &ch)
 		return ch, nil
 	})
-	if s != nil {
-		t.mu.Lock()
-		if a := t.access; a != nil && a.key == r.Key {
+	if s == nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	for _, key := range wanted.keys() {
+		if a := t.accessOf(key); a != nil {
 			// Seven answers say that we are let in. None of them is a proof for a data
 			// key; but an earlier denial need not wait any longer to be looked into.
 			if a.lease.Hint(t.k.clock.Now()); a.seen == AccessUnknown {
 				a.sees(AccessAccessible, nil)
 			}
 		}
-		t.mu.Unlock()
 	}
-	if s != nil && held.tenant != "" && held.tenant != t.tenant {
-		_ = t.k.cache(held.tenant).flush(ctx) // or later: it is in its outbox
+	t.mu.Unlock()
+	for _, h := range held {
+		if h.tenant != "" && h.tenant != t.tenant {
+			_ = t.k.cache(h.tenant).flush(ctx) // or later: it is in its outbox
+		}
 	}
 	return s, err
 }
 
-// mayRegister reports whether s permits the registration, and whether it
-// abandons data.
-func (t *tenantCache) mayRegister(ctx context.Context, s *state, r Registration) (abandon bool, err error) {
+// checkKeys refuses a key set before anybody is asked about it.
+func (k *Keeper) checkKeys(s *state) error {
+	for _, key := range s.keys() {
+		if !format.ValidProvider(key.Provider) || !format.ValidKey(key.ID) {
+			return ErrKeyID
+		}
+	}
+	switch {
+	case s.Key == (KeyID{}):
+		return ErrKeyID
+	case !s.keysOK():
+		return fmt.Errorf("%w: 2 to %d different keys need Policy %q or %q, and one key needs none", ErrArgument, maxKeys, PolicyAny, PolicyAll)
+	case s.Policy == PolicyAny && !k.allowAny:
+		return errAnyAlone
+	}
+	return nil
+}
+
+// errAnyAlone: see Options.AllowAnyKeyToOpenAlone.
+var errAnyAlone = fmt.Errorf("%w: this Keeper makes nothing that each of several keys opens alone (Options.AllowAnyKeyToOpenAlone)", ErrArgument)
+
+// validate uses a CMK, and then looks at who has claimed it. shares: it is a further key of all, which
+// restricts and opens nothing. So it may be one that many tenants share, and whom its policy lets in is no matter.
+//
+// KMS is asked before anybody's claim is looked at: a stranger to the CMK learns nothing
+// about who is a customer.
+func (t *tenantCache) validate(ctx context.Context, key KeyID, shares bool, event *Event) (held *heldClaim, binding string, err error) {
+	p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: key, pool: &t.budget.control}}
+	defer func() { event.Calls = append(event.Calls, p.calls...) }()
+	if binding, err = p.validate(ctx); err != nil {
+		return nil, "", err
+	}
+	if !t.k.allowUnbound && !shares {
+		switch binding {
+		case bindingUnbound:
+			return nil, "", ErrPolicyUnbound
+		case bindingUnknown:
+			return nil, "", fmt.Errorf("%w: could not check that the key policy is bound to the tenant", ErrKeyUnavailable)
+		}
+	}
+	held, err = p.contest(ctx, binding, shares)
+	return held, binding, err
+}
+
+// mayRegister reports whether s permits other keys in its place, and whether they
+// abandon data.
+func (t *tenantCache) mayRegister(ctx context.Context, s, wanted *state, abandonData bool) (abandon bool, err error) {
 	switch {
 	case s.Lifecycle == lifecyclePending || s.Lifecycle == lifecycleActive:
 		return false, ErrKeyTaken
-	case s.Lifecycle == lifecycleNone || s.Key == r.Key:
+	case s.Lifecycle == lifecycleNone || s.sameKeys(wanted):
 		return false, nil
 	}
 	for after := prefixDataKey; ; {
@@ -149,9 +199,11 @@ func (t *tenantCache) mayRegister(ctx context.Context, s *state, r Registration)
 			if err != nil {
 				return false, fmt.Errorf("%w: a data key is damaged", ErrStore)
 			}
-			if recipientOf(h, s.Key).Key != "" && !r.AbandonExistingData {
-				return false, ErrMoveRequired
-			} else if recipientOf(h, s.Key).Key != "" {
+			// What the keys of the past could not open either is lost to none.
+			if w := wrappingOf(h); w.opens(s.keys()) && !w.opens(wanted.keys()) {
+				if !abandonData {
+					return false, ErrMoveRequired
+				}
 				return true, nil
 			}
 		}

@@ -1,7 +1,6 @@
 package byok
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +37,7 @@ func (k *Keeper) Rewrap(ctx context.Context, s Scope, sealed []byte) ([]byte, er
 	case err != nil:
 		_, err = k.conclude(ctx, event, malformed(err))
 		return nil, err
-	case h.Tenant != s.Tenant, h.Policy == format.PolicyALL:
+	case h.Tenant != s.Tenant:
 		_, err = k.conclude(ctx, event, ErrOpen)
 		return nil, err
 	}
@@ -47,12 +46,11 @@ func (k *Keeper) Rewrap(ctx context.Context, s Scope, sealed []byte) ([]byte, er
 		_, err = k.conclude(ctx, event, opaque(err))
 		return nil, err
 	}
-	var g grant
 	if h.Policy == format.PolicyREF {
 		_, _, err = t.permitted(ctx)
 		event.Reason = "it carries no data key"
-	} else if g, err = t.rewrapInside(ctx, s.Purpose, h, &event); err == nil {
-		h.Recipients = []format.Recipient{{Provider: g.e.id.key.Provider, Key: g.e.id.key.ID, Wrapped: g.wrapped}}
+	} else {
+		h.Recipients, err = t.rewrapInside(ctx, s.Purpose, h, &event)
 	}
 	var out []byte
 	if err == nil {
@@ -73,48 +71,65 @@ func (k *Keeper) Rewrap(ctx context.Context, s Scope, sealed []byte) ([]byte, er
 	return append(out, payload...), nil
 }
 
-// rewrapInside finds the wrapping for an envelope that carries its data key. Of the grant,
-// only the CMK and wrapped count.
-func (t *tenantCache) rewrapInside(ctx context.Context, purpose string, h *format.Header, event *Event) (grant, error) {
+// rewrapInside finds the recipients for an envelope that carries its data key: the tenant's
+// keys that wrap it already, each of which has to answer.
+func (t *tenantCache) rewrapInside(ctx context.Context, purpose string, h *format.Header, event *Event) ([]format.Recipient, error) {
 	_, s, err := t.permitted(ctx)
 	if err != nil {
-		return grant{}, err
+		return nil, err
 	}
 	event.Key = s.Key
 	_, _, err = t.readDataKey(ctx, purpose, h.DataKey)
 	switch {
 	case err == nil: // the Store's wrapping is the current one
 		g, err := t.grantLeased(ctx, purpose, h)
-		if err == nil {
-			t.mu.RLock()
-			g.wrapped = bytes.Clone(g.e.wrapped)
-			t.mu.RUnlock()
-			event.Proof, event.Version = g.proof, g.e.generation
-			err = t.still(ctx, g)
+		if err != nil {
+			return nil, err
 		}
-		return g, err
+		event.Key, event.Proof, event.Version = g.under.key, g.under.request, g.e.generation
+		return t.wrappingOf(g.e).recipients, t.still(ctx, g)
 	case err != ErrNotFound:
-		return grant{}, err
+		return nil, err
 	}
-	inside := recipientOf(h, s.Key)
-	if inside.Key == "" {
-		return grant{}, ErrOpen // no KMS is asked about a key that is not the one registered now
+	old, fresh := wrappingOf(h), wrapping{policy: h.Policy}
+	if !old.opens(s.keys()) {
+		return nil, ErrOpen // no KMS is asked about a key that is not registered now
 	}
-	id := entryID{purpose: purpose, dataKey: h.DataKey, key: s.Key, wrapped: hashWrapped(inside.Wrapped)}
-	c, err := t.askAbout(id, &t.budget.unknown)
+	for _, key := range s.keys() {
+		wrapped := old.by(key)
+		if wrapped == nil {
+			continue
+		}
+		again, err := t.rewrapUnder(ctx, entryID{purpose: purpose, dataKey: h.DataKey, key: key}, wrapped, event)
+		if err != nil {
+			return nil, err
+		}
+		fresh.recipients = append(fresh.recipients, recipient(key, again))
+	}
+	fresh.sort()
+	return fresh.recipients, nil
+}
+
+// rewrapUnder wraps anew what one key has wrapped: a data key, or a share of one.
+func (t *tenantCache) rewrapUnder(ctx context.Context, blob entryID, wrapped []byte, event *Event) ([]byte, error) {
+	blob.wrapped = hashWrapped(wrapped)
+	if t.blobs.refuses(blob, t.k.clock.Now().Mono) {
+		return nil, ErrOpen
+	}
+	c, err := t.ask(blob.key, &t.budget.unknown)
 	if err != nil {
-		return grant{}, err
+		return nil, err
 	}
-	w := &wrapper{t: t, from: s.Key, to: s.Key, fromAccess: c.access, toAccess: c.access, pool: c.pool}
+	w := &wrapper{t: t, from: blob.key, to: blob.key, fromAccess: c.access, toAccess: c.access, pool: c.pool}
 	w.paid.Store(true)
-	fresh, err := w.wrap(ctx, inside.Wrapped, t.context(purpose, h.DataKey))
-	event.Calls, event.Reason = fresh.calls, fresh.method
+	fresh, err := w.wrap(ctx, wrapped, t.context(blob.purpose, blob.dataKey))
+	event.Calls, event.Reason = append(event.Calls, fresh.calls...), fresh.method
 	if err == nil {
 		event.Proof = fresh.calls[len(fresh.calls)-1].RequestID
 	}
 	var ke *KeyError
 	if bad := errors.As(err, &ke) && ke.Class == ClassBlob; bad || err == nil {
-		t.blobs.note(id, t.k.clock.Now().Mono, !bad)
+		t.blobs.note(blob, t.k.clock.Now().Mono, !bad)
 	}
-	return grant{e: &entry{id: id}, wrapped: fresh.wrapped}, err
+	return fresh.wrapped, err
 }

@@ -44,19 +44,14 @@ func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationRes
 	if err != nil {
 		return nil, err
 	}
-	key := s.Key
-	event.Key = key
-	c, err := t.ask(key, &t.budget.control)
-	if err != nil {
-		return nil, err
-	}
-	ec := t.context("default", newDataKeyID())
-	made, err := c.generate(ctx, ec)
+	event.Key = s.Key
+	q, err := t.inquire(ctx, "default", newDataKeyID(), &t.budget.control)
 	if err == nil {
-		err = c.restore(ctx, made.wrapped, made.dek, ec)
-		made.dek.Wipe()
+		var made *DEK
+		made, _, err = q.make(ctx)
+		made.Wipe()
 	}
-	event.Calls, event.Proof = c.calls, made.RequestID
+	event.Calls, event.Proof = q.calls, q.witness().request
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +59,7 @@ func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationRes
 		if err := s.usable(); err != nil {
 			return change{}, err
 		}
-		if s.Key != key {
+		if !s.sameKeys(q.state) {
 			return change{}, fmt.Errorf("%w: the key was replaced meanwhile", ErrKeyUnavailable)
 		}
 		now := *event

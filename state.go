@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -80,6 +81,8 @@ type state struct {
 	V               int       `json:"v"`
 	Lifecycle       string    `json:"lifecycle,omitempty"`
 	Key             KeyID     `json:"key,omitzero"`
+	Others          []KeyID   `json:"others,omitempty"` // beside Key; see keyset.go
+	Policy          Policy    `json:"policy,omitempty"` // "" without others
 	Alias           string    `json:"alias,omitempty"`
 	Description     string    `json:"description,omitempty"`
 	Binding         string    `json:"binding,omitempty"`
@@ -119,11 +122,12 @@ func (a *ack) of(w *Waiver, hash string) bool {
 	return a != nil && a.Version == w.Version && a.SHA256 == hash && a.DataLossRisk && a.KeyManagement && a.NoLiability
 }
 
-// claim says which tenant uses a CMK; none if Tenant is "".
+// claim says which tenant uses a CMK; none if Tenant is "", or several if Shared.
 type claim struct {
 	V      int    `json:"v"`
 	Tenant string `json:"tenant"`
 	Key    KeyID  `json:"key"`
+	Shared bool   `json:"shared,omitempty"`
 }
 
 // dataKeyItem is a wrapped data key.
@@ -169,7 +173,7 @@ func (s *state) usable() error {
 
 func (s *state) clone() *state {
 	c := *s
-	c.Recent = append([]string(nil), s.Recent...)
+	c.Recent, c.Others = slices.Clone(s.Recent), slices.Clone(s.Others)
 	return &c
 }
 
@@ -263,7 +267,7 @@ func (t *tenantCache) storedState(ctx context.Context) (*state, error) {
 	if err != nil && err != ErrNotFound {
 		return nil, err
 	}
-	if s.Key != (KeyID{}) && !(format.ValidProvider(s.Key.Provider) && format.ValidKey(s.Key.ID)) {
+	if !s.keysOK() {
 		return nil, errDamaged
 	}
 	s.revision = rev
@@ -273,18 +277,17 @@ func (t *tenantCache) storedState(ctx context.Context) (*state, error) {
 // readDataKey reads and checks a wrapped data key of the Store. ErrNotFound is
 // authoritative. Whoever can write to the Store can put anything here, so it is
 // parsed as strictly as an envelope, and KMS checks the rest by the context.
-func (t *tenantCache) readDataKey(ctx context.Context, purpose string, id DataKeyID) (*dataKeyItem, format.Recipient, error) {
+func (t *tenantCache) readDataKey(ctx context.Context, purpose string, id DataKeyID) (*dataKeyItem, wrapping, error) {
 	var item dataKeyItem
 	if _, err := t.k.getJSON(ctx, refDataKey(t.tenant, id), &item); err != nil {
-		return nil, format.Recipient{}, err
+		return nil, wrapping{}, err
 	}
 	h, _, rest, err := format.Parse(item.Header)
-	if err != nil || len(rest) != 0 || h.Policy != format.PolicyANY || len(h.Recipients) != 1 ||
-		h.Tenant != t.tenant || h.DataKey != id {
-		return nil, format.Recipient{}, fmt.Errorf("%w: a data key is damaged", ErrStore)
+	if err != nil || len(rest) != 0 || h.Policy == format.PolicyREF || h.Tenant != t.tenant || h.DataKey != id {
+		return nil, wrapping{}, fmt.Errorf("%w: a data key is damaged", ErrStore)
 	}
 	if item.Purpose != purpose {
-		return nil, format.Recipient{}, ErrOpen // another purpose's data key: the envelope is not of this scope
+		return nil, wrapping{}, ErrOpen // another purpose's data key: the envelope is not of this scope
 	}
-	return &item, h.Recipients[0], nil
+	return &item, wrappingOf(h), nil
 }

@@ -38,7 +38,9 @@ const (
 type KeyStatus struct {
 	Tenant             string
 	Key                KeyID
-	Alias              string // as the tenant named it; never used to find the key
+	Policy             Policy      // of several keys; "" if the tenant has one
+	Keys               []KeyAccess // to each of several keys, Key first; nil if the tenant has one
+	Alias              string      // as the tenant named it; never used to find the key
 	Description        string
 	Status             Status
 	Reason             string // why Status is disabled or revoked; "" otherwise
@@ -58,6 +60,17 @@ type KeyStatus struct {
 	WaiverAcknowledged bool      // the current waiver
 	Drillable          bool      // drills may block this tenant; see Tenant.SetDrillable
 	Warnings           []string
+}
+
+// KeyAccess is what this process knows of one key of several.
+type KeyAccess struct {
+	Key                KeyID
+	Access             Access
+	AccessClass        Class
+	AccessSince        time.Time
+	LastProof          time.Time
+	LastProofRequestID string
+	DeletionAt         time.Time
 }
 
 // Health is the answer to "is the key usable now", found out by using it.
@@ -87,6 +100,7 @@ const (
 
 // Check is one thing that Health tried.
 type Check struct {
+	Key       KeyID         // which of several keys; zero if the tenant has one, and for what asks no KMS
 	Name      string        // "store", "waiver", "generate_data_key", "encrypt", "decrypt", "describe_key"
 	Status    string        // "pass", "fail" or "warn"
 	Code      string        // BYOK_..., when it failed
@@ -97,8 +111,10 @@ type Check struct {
 // Registration asks for a CMK to be a tenant's key.
 type Registration struct {
 	Key         KeyID
-	Alias       string // at most 256 bytes, for people
-	Description string // at most 1024 bytes, for people
+	Others      []KeyID // further CMKs, at most 7; what for is for Policy to say
+	Policy      Policy  // required with Others: PolicyAll, or PolicyAny with Options.AllowAnyKeyToOpenAlone
+	Alias       string  // at most 256 bytes, for people
+	Description string  // at most 1024 bytes, for people
 
 	// AbandonExistingData registers another CMK than the one that wraps the
 	// tenant's data keys, and gives up opening what they sealed. Nothing is deleted: registering

@@ -3,7 +3,6 @@ package byok
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 
@@ -34,7 +33,7 @@ func (k *Keeper) SealWriter(ctx context.Context, dst io.Writer, s Scope, aad []b
 	p := &permit{ctx: ctx, h: h}
 	header, core, err := t.selfContained(h)
 	if err != nil {
-		return nil, h.end(ctx, fmt.Errorf("%w: %w", ErrInternal, err))
+		return nil, h.end(ctx, err)
 	}
 	w, err := floe.NewWriter(dst, header, p, floe.Params{}, format.PayloadAAD(core, s.Purpose, aad), k.parallelism)
 	if err != nil {
@@ -45,17 +44,11 @@ func (k *Keeper) SealWriter(ctx context.Context, dst io.Writer, s Scope, aad []b
 
 // selfContained returns the header of an envelope that carries its data key.
 func (t *tenantCache) selfContained(h *hold) (header, core []byte, err error) {
-	r := h.from
-	if r.Key == "" {
-		t.mu.RLock()
-		r = format.Recipient{Provider: h.id.key.Provider, Key: h.id.key.ID, Wrapped: h.g.e.wrapped}
-		t.mu.RUnlock()
+	w := h.from
+	if w.none() {
+		w = t.wrappingOf(h.g.e)
 	}
-	f := format.Header{Suite: format.SuiteFLOE, Policy: format.PolicyANY, DataKey: h.id.dataKey, Tenant: t.tenant, Recipients: []format.Recipient{r}}
-	if header, err = f.Append(nil); err == nil {
-		core, err = f.AppendCore(nil)
-	}
-	return header, core, err
+	return w.headers(t.tenant, h.id.dataKey)
 }
 
 // Writer seals what is written to it. It must be closed: only a Close without an error says
@@ -137,7 +130,7 @@ func (k *Keeper) openStream(ctx context.Context, src io.Reader, size int64, s Sc
 		return nil, p.h.end(ctx, malformed(err))
 	case err != nil:
 		return nil, told(p.Done(err))
-	case f.Tenant != s.Tenant || f.Policy == format.PolicyALL:
+	case f.Tenant != s.Tenant:
 		return nil, p.h.end(ctx, ErrOpen)
 	}
 	p.h.event.DataKey = f.DataKey

@@ -106,13 +106,20 @@ func (t *tenantCache) project(s *state) KeyStatus {
 	out.DEKVersion, out.DataKeys = s.Generation, s.DataKeys
 	out.Drillable = s.Drillable
 	out.WaiverAcknowledged = s.Ack.of(&t.k.waiver, t.k.waiverHash)
+	decides := t.decisive(s)
 	var denied bool
 	var last *KeyError
-	if a := t.access; a != nil && a.key == s.Key {
-		out.Access, denied, last = a.seen, a.lease.Denied(), a.last
-		out.AccessSince, out.LastProof, out.LastProofRequestID = a.facts.since, a.facts.proof, a.facts.request
-		if out.DeletionAt = a.facts.deletion.at; last != nil {
-			out.AccessClass = last.Class
+	if decides != nil {
+		denied, last = decides.lease.Denied(), decides.last
+		a := decides.tell()
+		out.Access, out.AccessClass, out.AccessSince, out.DeletionAt = a.Access, a.AccessClass, a.AccessSince, a.DeletionAt
+		out.LastProof, out.LastProofRequestID = a.LastProof, a.LastProofRequestID
+	}
+	if out.Policy = s.Policy; s.Others != nil {
+		for _, key := range s.keys() {
+			if a := t.accessOf(key); a != nil {
+				out.Keys = append(out.Keys, a.tell())
+			}
 		}
 	}
 	switch {
@@ -142,6 +149,32 @@ func (t *tenantCache) project(s *state) KeyStatus {
 	}
 	if s.Lifecycle == lifecycleActive && !out.WaiverAcknowledged {
 		out.Warnings = append(out.Warnings, WarnWaiverOutdated)
+	}
+	return out
+}
+
+// tell is the access as a status shows it. The caller holds the tenantCache's lock.
+func (a *access) tell() KeyAccess {
+	out := KeyAccess{Key: a.key, Access: a.seen, AccessSince: a.facts.since, LastProof: a.facts.proof,
+		LastProofRequestID: a.facts.request, DeletionAt: a.facts.deletion.at}
+	if a.last != nil {
+		out.AccessClass = a.last.Class
+	}
+	return out
+}
+
+// decisive returns the key of s that decides whether the tenant can go on: one that is denied, else the
+// best of any, or the worst of all. Nil: no key of s is in use here. The caller holds mu.
+func (t *tenantCache) decisive(s *state) (out *access) {
+	rank := map[Access]int{AccessUnknown: 1, AccessDegraded: 0, AccessAccessible: 2} // the better the higher
+	for _, key := range s.keys() {
+		switch a := t.accessOf(key); {
+		case a == nil:
+		case a.lease.Denied():
+			return a
+		case out == nil, s.all() && rank[a.seen] < rank[out.seen], !s.all() && rank[a.seen] > rank[out.seen]:
+			out = a
+		}
 	}
 	return out
 }

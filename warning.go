@@ -86,7 +86,7 @@ var errNoDescriber = newError(nil, "the keyring describes no keys")
 // write, and adds an event and a warning if it is another than the last. Only a
 // GenerateDataKey tells what encrypts now: a Decrypt names what its ciphertext was made with.
 func (t *tenantCache) material(s *state, cause Event, ch *change) {
-	old, now := s.MaterialID, newestMaterial(cause.Calls)
+	old, now := s.MaterialID, newestMaterial(cause.Calls, s.Key)
 	if now == "" || now == old || !cause.Time.After(s.MaterialAt) { // asked before the last one was
 		return
 	}
@@ -100,9 +100,9 @@ func (t *tenantCache) material(s *state, cause Event, ch *change) {
 
 const maxMaterial = 256 // bytes of an id that is kept; AWS's are 64 hex digits
 
-func newestMaterial(calls []KMSCall) (id string) {
+func newestMaterial(calls []KMSCall, key KeyID) (id string) {
 	for _, c := range calls {
-		if c.Op == opNameGen && c.Class == 0 && c.MaterialID != "" && len(c.MaterialID) <= maxMaterial {
+		if c.Key == key && c.Op == opNameGen && c.Class == 0 && c.MaterialID != "" && len(c.MaterialID) <= maxMaterial {
 			id = c.MaterialID
 		}
 	}
@@ -112,7 +112,7 @@ func newestMaterial(calls []KMSCall) (id string) {
 // noteMaterial is material for operations that change nothing else. It is best
 // effort: the next one comes.
 func (t *tenantCache) noteMaterial(ctx context.Context, s *state, cause Event) {
-	if id := newestMaterial(cause.Calls); id == "" || id == s.MaterialID {
+	if id := newestMaterial(cause.Calls, s.Key); id == "" || id == s.MaterialID {
 		return
 	}
 	_, _ = t.change(ctx, false, func(_ context.Context, now *state) (change, error) {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -292,7 +293,7 @@ func TestArgumentsArrive(t *testing.T) {
 		if w := e.do(tokenAcme, c.method, c.target, c.body); w.Code >= 300 {
 			t.Errorf("%s %s: %d %s", c.method, c.target, w.Code, w.Body)
 		}
-		if got := e.tenants["acme"].last; got != c.want {
+		if got := e.tenants["acme"].last; !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s %s: got %+v, want %+v", c.method, c.target, got, c.want)
 		}
 	}

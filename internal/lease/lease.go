@@ -209,10 +209,9 @@ func (k *Key) Prove(c Call, read Time, maxAge time.Duration, jitter float64) (Pr
 	return Proof{at: at, gen: k.gen, refresh: time.Duration(float64(maxAge) * (0.45 + 0.1*jitter))}, true
 }
 
-// Newer reports whether p is dated after q.
-func (p Proof) Newer(q Proof) bool {
-	return q.at.Wall.IsZero() || p.gen > q.gen || p.gen == q.gen && q.at.Before(p.at)
-}
+// Newer reports whether p is dated after q. They may be of different keys, so it says nothing
+// about what either is worth.
+func (p Proof) Newer(q Proof) bool { return q.at.Wall.IsZero() || q.at.Before(p.at) }
 
 // State is what may be done with a data key now.
 type State uint8

@@ -37,7 +37,7 @@ var mutations = []mutation{
 	{name: "lease-outage-extends", file: "internal/lease/lease.go", tests: ".",
 		old: "if !ok || p.gen != k.gen || age >= maxAge {", new: "if !ok || p.gen != k.gen || age >= maxAge && k.fails == 0 {"},
 	{name: "lease-older-proof-is-newer", file: "internal/lease/lease.go", tests: ".",
-		old: "p.gen == q.gen && q.at.Before(p.at)", new: "p.gen == q.gen && p.at.Before(q.at)"},
+		old: "|| q.at.Before(p.at) }", new: "|| p.at.Before(q.at) }"},
 	{name: "lease-encrypt-proves", file: "internal/lease/lease.go", tests: ".",
 		old: "|| c.op&(Generate|Unwrap) == 0 {", new: "{"},
 	{name: "lease-sticky-denial", file: "internal/lease/lease.go", tests: ".", // I5
@@ -67,28 +67,28 @@ var mutations = []mutation{
 
 	// The data-key cache, and loading into it.
 	{name: "cache-denial-purges-one", file: "access.go", tests: ".", // I10
-		old: "purged = t.purge(func(e *entry) bool { return e.id.key == a.key })",
+		old: "purged = t.purge(func(*entry) bool { return true })",
 		new: "purged = t.purge(func() func(e *entry) bool {\n\t\t\tn := 0\n\t\t\treturn func(*entry) bool { n++; return n == 1 }\n\t\t}())"},
 	{name: "cache-denial-purges-nothing", file: "access.go", tests: ".",
-		old: "purged = t.purge(func(e *entry) bool { return e.id.key == a.key })", new: ""},
+		old: "\t\t\tt.epoch++\n\t\t\tpurged = t.purge(func(*entry) bool { return true })", new: "\t\t\tt.epoch++"},
 	{name: "cache-denial-is-outage", file: "access.go", tests: "Simulation|I1_",
 		old: "\t\ta.lease.Deny(c, t.k.clock.Now())\n", new: "\t\ta.lease.Fail(c, t.k.clock.Now(), 0)\n"},
 	{name: "cache-sliding-expiry", file: "grant.go", tests: "Simulation|I4_", // each use prolongs the lease
-		old: "\tt.hits.Add(1)\n", new: "\tt.hits.Add(1)\n\tt.mu.Lock()\n\tif now := t.k.clock.Now(); t.access != nil {\n\t\tif p, ok := t.access.lease.Prove(t.access.lease.Begin(lease.Unwrap, now), now, t.k.maxAge, 0.5); ok {\n\t\t\tg.e.proof = p\n\t\t}\n\t}\n\tt.mu.Unlock()\n"},
+		old: "\tt.hits.Add(1)\n", new: "\tt.hits.Add(1)\n\tt.mu.Lock()\n\tnow := t.k.clock.Now()\n\tfor i := range g.e.proofs {\n\t\tp := &g.e.proofs[i]\n\t\tif anew, ok := p.a.lease.Prove(p.a.lease.Begin(lease.Unwrap, now), now, t.k.maxAge, 0.5); ok {\n\t\t\tp.Proof = anew\n\t\t}\n\t}\n\tt.mu.Unlock()\n"},
 	{name: "cache-purge-leaves-index", file: "cache.go", tests: ".",
 		old: "\tif t.current[e.id.purpose] == e {\n\t\tdelete(t.current, e.id.purpose)\n\t}\n", new: ""},
 	{name: "cache-purge-does-not-wipe", file: "cache.go", tests: ".",
 		old: "\tfor _, e := range gone {\n\t\te.dek.Wipe()\n\t}\n", new: ""},
 	{name: "cache-outage-purges", file: "access.go", tests: ".", // I7
-		old: "\t\ta.lease.Fail(c, t.k.clock.Now(), rand.Float64())\n", new: "\t\ta.lease.Fail(c, t.k.clock.Now(), rand.Float64())\n\t\tpurged = t.purge(func(e *entry) bool { return e.id.key == a.key })\n"},
+		old: "\t\ta.lease.Fail(c, t.k.clock.Now(), rand.Float64())\n", new: "\t\ta.lease.Fail(c, t.k.clock.Now(), rand.Float64())\n\t\tpurged = t.purge(func(*entry) bool { return true })\n"},
 	{name: "cache-blob-error-purges", file: "access.go", tests: ".", // I9
-		old: "\tcase ClassBlob:\n", new: "\tcase ClassBlob:\n\t\tpurged = t.purge(func(e *entry) bool { return e.id.key == a.key })\n"},
+		old: "\tcase ClassBlob:\n", new: "\tcase ClassBlob:\n\t\tpurged = t.purge(func(*entry) bool { return true })\n"},
 	{name: "cache-blob-error-denies", file: "access.go", tests: ".",
 		old: "\tcase ClassBlob:\n", new: "\tcase ClassBlob:\n\t\ta.lease.Deny(c, t.k.clock.Now())\n"},
 	{name: "cache-platform-denial-is-outage", file: "access.go", tests: ".",
 		old: "\tcase ClassDenied, ClassPlatformDenied:\n\t\tfirst", new: "\tcase ClassDenied:\n\t\tfirst"},
 	{name: "cache-install-ignores-state", file: "cache.go", tests: ".", // suspended while KMS was asked
-		old: "if !ok || t.access != a || t.refusal() != nil {", new: "if !ok || t.access != a {"},
+		old: "if !t.prove(e, q, read, rand.Float64()) || t.refusal() != nil {", new: "if !t.prove(e, q, read, rand.Float64()) {"},
 	{name: "cache-no-refusal-at-release", file: "access.go", tests: ".", // I8
 		old: "\tif err := t.refusal(); err != nil {\n\t\treturn err\n\t}\n\tswitch t.check(e) {", new: "\tswitch t.check(e) {"},
 	{name: "cache-no-last-release-check", file: "envelope.go", tests: ".", // a denial while the event is recorded
@@ -96,7 +96,7 @@ var mutations = []mutation{
 	{name: "cache-rollback-ignored", file: "state.go", tests: ".", // I17
 		old: "if s.revision < floor {\n\t\t\treturn nil, errRolledBack\n\t\t}\n\t\tif t.see(s) {", new: "if t.see(s) || floor > 0 || errRolledBack == nil {"},
 	{name: "cache-suspension-keeps-keys", file: "cache.go", tests: ".",
-		old: "return s.usable() != nil || e.id.key != s.Key })", new: "return e.id.key != s.Key })"},
+		old: "return s.usable() != nil || others })", new: "return others })"},
 	{name: "cache-rotation-keeps-current", file: "cache.go", tests: ".",
 		old: "\t\t\tclear(t.current)\n", new: ""},
 	{name: "load-in-the-leaders-ctx", file: "flight.go", tests: ".", // I12: who leaves takes the others along
@@ -104,20 +104,20 @@ var mutations = []mutation{
 	{name: "load-no-flight", file: "flight.go", tests: ".", // I12
 		old: "if fl := t.flights[id]; fl != nil {", new: "if fl := t.flights[id]; false {"},
 	{name: "load-renewal-without-store", file: "load.go", tests: ".",
-		old: "\t\titem, r, err := t.readDataKey(ctx, purpose, id)\n",
-		new: "\t\titem, r, err := t.readDataKey(ctx, purpose, id)\n\t\tread = t.k.clock.Now()\n"},
+		old: "\t\titem, w, err := t.readDataKey(ctx, purpose, id)\n",
+		new: "\t\titem, w, err := t.readDataKey(ctx, purpose, id)\n\t\tread = t.k.clock.Now()\n"},
 	{name: "load-state-not-read", file: "load.go", tests: ".", // a suspension elsewhere is not seen
 		old: "if s, err = t.readState(ctx); err == nil {", new: "if s = t.state; s == nil {\n\t\ts, err = t.readState(ctx)\n\t}\n\tif err == nil {"},
 	{name: "load-not-audited", file: "load.go", tests: ".", // installed although the sink failed
-		old: "\tif err == nil {\n\t\tif out := t.install(c.access, e, proof, read); out != nil {\n\t\t\treturn out, nil\n\t\t}\n\t\terr = t.lost(c.access)\n\t}\n\te.dek.Wipe()",
-		new: "\tif e.dek != nil {\n\t\tif out := t.install(c.access, e, proof, read); out != nil {\n\t\t\treturn out, nil\n\t\t}\n\t\terr = t.lost(c.access)\n\t}\n\te.dek.Wipe()"},
+		old: "\tif err == nil {\n\t\tif out := t.install(q, e, read); out != nil {\n\t\t\treturn out, nil\n\t\t}\n\t\terr = t.lost()\n\t}\n\te.dek.Wipe()",
+		new: "\tif e.dek != nil {\n\t\tif out := t.install(q, e, read); out != nil {\n\t\t\treturn out, nil\n\t\t}\n\t\terr = t.lost()\n\t}\n\te.dek.Wipe()"},
 	{name: "load-data-key-not-exclusive", file: "load.go", tests: ".", // I19
 		old: "if _, err := t.k.getJSON(ctx, ref, &g); err != ErrNotFound {\n\t\t\tif err == nil {\n\t\t\t\terr, winner = errLostRace, g.DataKey\n\t\t\t}\n\t\t\treturn change{}, err\n\t\t}\n\t\tnow.DataKeys++\n\t\te.generation, event.Version = now.Generation, now.Generation\n\t\tch := change{quiet: true, events: []Event{event}, writes: []Item{\n\t\t\tencodeItem(ref, 0,",
 		new: "rev, err := t.k.getJSON(ctx, ref, &g)\n\t\tif err != nil && err != ErrNotFound {\n\t\t\treturn change{}, errors.Join(err, errLostRace)\n\t\t}\n\t\twinner = DataKeyID{}\n\t\tnow.DataKeys++\n\t\te.generation, event.Version = now.Generation, now.Generation\n\t\tch := change{quiet: true, events: []Event{event}, writes: []Item{\n\t\t\tencodeItem(ref, rev,"},
 	{name: "load-restores-after-one", file: "load.go", tests: ".", // leaves denied after one success of one operation
 		old: "if missing&lease.Wrap != 0 {", new: "if false {"},
-	{name: "load-asks-another-key", file: "load.go", tests: ".", // an ARN out of an envelope
-		old: "if a == nil || a.key != key {", new: "if a == nil {"},
+	{name: "load-asks-another-key", file: "wrapping.go", tests: ".", // of an ARN out of an envelope, and says that it is ours
+		old: "r.Provider == key.Provider && r.Key == key.ID {", new: "r.Provider == key.Provider {"},
 	{name: "load-ignores-backoff", file: "load.go", tests: ".", // of many data keys, all ask at once
 		old: "if !a.lease.Ask(now) {", new: "if a.lease.Wait(now) > 0 {"},
 	{name: "load-junk-takes-the-step", file: "load.go", tests: ".", // D9: what cannot pay uses up the question
@@ -125,8 +125,8 @@ var mutations = []mutation{
 		new: "\tif !a.lease.Ask(now) {\n\t\treturn nil, a.denial()\n\t}\n\tdue, ke := p.spend(key, now.Mono)\n\tif ke != nil {\n\t\treturn nil, ke\n\t}\n"},
 	{name: "load-junk-pays-like-the-known", file: "load.go", tests: ".", // D9
 		old: "\t\tp = &t.budget.unknown\n", new: ""},
-	{name: "load-blob-tried-for-ever", file: "load.go", tests: ".", // D9
-		old: "if t.blobs.refuses(blob, t.k.clock.Now().Mono) {", new: "if false {"},
+	{name: "load-blob-tried-for-ever", file: "inquiry.go", tests: ".", // D9
+		old: "if blob != nil && q.t.blobs.refuses(*blob, q.t.k.clock.Now().Mono) {", new: "if false {"},
 	{name: "load-blob-spoils-other-context", file: "blobs.go", tests: ".", // the right bytes under a wrong purpose
 		old: "\tbad, ok := b.lru.Peek(id)\n", new: "\tvar bad badBlob\n\tok := false\n\tfor _, i := range b.lru.Keys() {\n\t\tif i.wrapped == id.wrapped {\n\t\t\tbad, ok = b.lru.Peek(i)\n\t\t}\n\t}\n"},
 	{name: "load-blob-memory-without-end", file: "blobs.go", tests: ".",
@@ -152,8 +152,8 @@ var mutations = []mutation{
 		new: "\ttime.Sleep(due - now)\n\treturn nil\n"},
 	{name: "breaker-for-the-impatient", file: "access.go", tests: ".", // I7
 		old: "|| ctx.Err() != nil && took < kmsPatience", new: ""},
-	{name: "breaker-hides-suspension", file: "grant.go", tests: ".", // I6
-		old: "a != nil && (a.lease.Denied() || t.state.usable() == nil) {", new: "a != nil {"},
+	{name: "breaker-hides-suspension", file: "keyset.go", tests: ".", // I6
+		old: "if denied || t.state.usable() != nil {", new: "if denied {"},
 
 	// How much a data key may seal (I15).
 	{name: "limits-used-before-reserved", file: "limits.go", tests: "I15", // the answer of the Store is not waited for
@@ -217,7 +217,7 @@ var mutations = []mutation{
 	{name: "calls-denial-retried", file: "calls.go", tests: ".",
 		old: "case ClassOutage, ClassThrottled, ClassPlatform:\n\t\tdefault:", new: "case ClassOutage, ClassThrottled, ClassPlatform, ClassDenied:\n\t\tdefault:"},
 	{name: "calls-outage-not-retried", file: "calls.go", tests: ".",
-		old: "if n+1 == kmsAttempts || ctx.Err() != nil ||", new: "if true || n+1 == kmsAttempts || ctx.Err() != nil ||"},
+		old: "if n+1 == kmsAttempts || c.once ||", new: "if true || n+1 == kmsAttempts || c.once ||"},
 	{name: "calls-attempt-not-listed", file: "calls.go", tests: ".", // I18
 		old: "\tc.calls = append(c.calls, call)\n", new: "\tif ke == nil {\n\t\tc.calls = append(c.calls, call)\n\t}\n"},
 	{name: "calls-context-shared", file: "calls.go", tests: ".", // a driver changes the map
@@ -229,11 +229,9 @@ var mutations = []mutation{
 
 	// Seal, Open, events.
 	{name: "open-other-tenants", file: "envelope.go", tests: ".",
-		old: "case h.Tenant != o.scope.Tenant, h.Policy == format.PolicyALL:", new: "case h.Policy == format.PolicyALL:"},
-	{name: "open-any-recipient", file: "grant.go", tests: ".",
-		old: "if r.Provider == key.Provider && r.Key == key.ID {", new: "if r.Provider == key.Provider {"},
+		old: "case h.Tenant != o.scope.Tenant:", new: "case h.Tenant == \"\":"},
 	{name: "open-fallback-on-store-error", file: "grant.go", tests: ".", // the wrapped key inside, when the Store is down
-		old: "if err == ErrNotFound && h.Policy == format.PolicyANY {", new: "if err != nil && h.Policy == format.PolicyANY {"},
+		old: "if err == ErrNotFound && !inside.none() {", new: "if err != nil && !inside.none() {"},
 	{name: "open-says-why", file: "direct.go", tests: ".",
 		old: "return ErrOpen // bare: anything more would tell what was wrong", new: "return err"},
 	{name: "aad-not-bound", file: "operation.go", tests: ".",
@@ -297,13 +295,13 @@ var mutations = []mutation{
 	{name: "state-purpose-not-checked", file: "state.go", tests: ".",
 		old: "if item.Purpose != purpose {", new: "if false {"},
 	{name: "register-binding-not-required", file: "register.go", tests: ".",
-		old: "if err == nil && !t.k.allowUnbound {", new: "if false {"},
+		old: "if !t.k.allowUnbound && !shares {", new: "if false {"},
 	{name: "register-no-positive-probe-after", file: "probe.go", tests: ".",
 		old: "\tif _, err := p.wrap(ctx, made.dek, ec); err != nil {\n\t\treturn \"\", err\n\t}\n\tswitch {", new: "\tswitch {"},
 	{name: "register-claim-asked-first", file: "register.go", tests: ".", // tells a stranger who is a customer
-		old: "\tbinding, err := p.validate(ctx)\n", new: "\tif _, cerr := p.contest(ctx, bindingUnbound); cerr != nil {\n\t\treturn nil, cerr\n\t}\n\tbinding, err := p.validate(ctx)\n"},
+		old: "\tif binding, err = p.validate(ctx); err != nil {\n", new: "\tif _, cerr := p.contest(ctx, bindingUnbound, shares); cerr != nil {\n\t\treturn nil, \"\", cerr\n\t}\n\tif binding, err = p.validate(ctx); err != nil {\n"},
 	{name: "register-over-old-data", file: "register.go", tests: ".",
-		old: "if recipientOf(h, s.Key).Key != \"\" && !r.AbandonExistingData {", new: "if false {"},
+		old: "\t\t\t\tif !abandonData {\n", new: "\t\t\t\tif false {\n"},
 	{name: "claim-falls-to-the-unbound", file: "claim.go", tests: ".",
 		old: "if binding != bindingBound {", new: "if false {"},
 	{name: "claim-falls-unprobed", file: "claim.go", tests: ".",
@@ -313,9 +311,9 @@ var mutations = []mutation{
 	{name: "claim-falls-in-doubt", file: "claim.go", tests: "TestClaim",
 		old: "p.refused(ctx, old) != probeRefused", new: "p.refused(ctx, old) == probeAllowed"},
 	{name: "claim-released-by-another", file: "claim.go", tests: "TestClaim",
-		old: "if err != nil || h.tenant != tenant {", new: "if err != nil {"},
+		old: "\t\tif h.tenant == tenant {\n", new: "\t\tif true {\n"},
 	{name: "rotate-without-validation", file: "rotate.go", tests: ".",
-		old: "\tevent.Calls, event.Proof = c.calls, made.RequestID\n\tif err != nil {\n\t\treturn nil, err\n\t}\n", new: "\tevent.Calls, event.Proof = c.calls, made.RequestID\n"},
+		old: "\tevent.Calls, event.Proof = q.calls, q.witness().request\n\tif err != nil {\n\t\treturn nil, err\n\t}\n", new: "\tevent.Calls, event.Proof = q.calls, q.witness().request\n"},
 	{name: "rotate-by-two", file: "rotate.go", tests: ".",
 		old: "\t\ts.Generation++\n", new: "\t\ts.Generation += 2\n"},
 
@@ -331,7 +329,7 @@ var mutations = []mutation{
 	{name: "fleet-hint-echoed", file: "access.go", tests: "Fleet", // each process tells all what it was told
 		old: "if first && !hinted {", new: "if first && (!hinted || true) {"},
 	{name: "fleet-old-hint-silences", file: "hint.go", tests: "OldHint",
-		old: " && now.Mono-a.hinted.Mono < hintFresh", new: ""},
+		old: " && now.Mono-t.hinted.Mono < hintFresh", new: ""},
 	{name: "fleet-own-hint-heard", file: "fleet.go", tests: "Hint|WrongRole|Fleet|TestI10|TestRecheck",
 		old: "} else if c.By != k.ids.process() {", new: "} else {"},
 	{name: "fleet-overflow-ignored", file: "fleet.go", tests: "TestChangeLogOverflow",
@@ -343,9 +341,9 @@ var mutations = []mutation{
 	{name: "fleet-hint-without-backoff", file: "hint.go", tests: "TestUnfoundedHintsBackOff",
 		old: "if now.Mono < h.next {\n\t\treturn false\n\t}\n", new: ""},
 	{name: "fleet-early-hint-forgotten", file: "hint.go", tests: "TestEarlyHintWaits",
-		old: "if !a.hints.take(now) {\n\t\tt.mu.Unlock()\n\t\treturn false", new: "if !a.hints.take(now) {\n\t\tt.mu.Unlock()\n\t\treturn true"},
+		old: "if !t.hints.take(now) {\n\t\tt.mu.Unlock()\n\t\treturn false", new: "if !t.hints.take(now) {\n\t\tt.mu.Unlock()\n\t\treturn true"},
 	{name: "fleet-hint-keeps-leases", file: "hint.go", tests: "Fleet",
-		old: "a.lease.Hint(now)\n\tgone := t.dropLocked()", new: "a.lease.Hint(now)\n\tvar gone []*entry"},
+		old: "\tgone := t.dropLocked()\n\tt.mu.Unlock()\n\tt.k.wipe(gone)\n\treturn true", new: "\tt.mu.Unlock()\n\treturn true"},
 	{name: "fleet-load-under-way-counts", file: "flight.go", tests: "TestHintDuringALoad",
 		old: "stale := fl.stale && fl.e != nil", new: "stale := false"},
 	{name: "fleet-rollback-ignored", file: "fleet.go", tests: "RolledBackFleet",
@@ -437,7 +435,7 @@ var mutations = []mutation{
 	{name: "floe-readerat-releases-all", file: "internal/floe/readerat.go", tests: ".",
 		old: "\t\t\tclear(p[:n]) // nothing is released beside an error but io.EOF\n\t\t\treturn 0, err\n", new: "\t\t\treturn n, err\n"},
 	{name: "stream-of-any-tenant", file: "stream.go", tests: "Stream",
-		old: "case f.Tenant != s.Tenant || f.Policy", new: "case f.Policy"},
+		old: "case f.Tenant != s.Tenant:", new: "case f.Tenant == \"\":"},
 	{name: "stream-outlives-its-ctx", file: "stream.go", tests: "Stream",
 		old: "\terr := p.ctx.Err()\n", new: "\terr := error(nil)\n"},
 	{name: "stream-aborted-is-a-failure", file: "event.go", tests: "Stream",
@@ -512,12 +510,6 @@ var mutations = []mutation{
 		old: "case i > 0 && !h.Recipients[i-1].less(r):", new: "case false:"},
 	{name: "format-purpose-of-any-case", file: "internal/format/format.go", tests: ".",
 		old: "if (c < 'a' || c > 'z') && (c", new: "if (c|0x20 < 'a' || c|0x20 > 'z') && (c"},
-	{name: "open-all-by-one-share", file: "envelope.go", tests: "TestC6_|TestRecipients", // C7
-		old: "case h.Tenant != o.scope.Tenant, h.Policy == format.PolicyALL:", new: "case h.Tenant != o.scope.Tenant:"},
-	{name: "stream-all-by-one-share", file: "stream.go", tests: "TestC6_",
-		old: "case f.Tenant != s.Tenant || f.Policy == format.PolicyALL:", new: "case f.Tenant != s.Tenant:"},
-	{name: "stream-other-tenants", file: "stream.go", tests: "TestC6_|TestB|Stream|TestOther",
-		old: "case f.Tenant != s.Tenant || f.Policy == format.PolicyALL:", new: "case f.Policy == format.PolicyALL:"},
 	{name: "open-hopeless-payload-asks", file: "envelope.go", tests: "TestA11_", // a request to KMS for nothing
 		old: "floe.PlaintextSize(o.payload); err != nil { // before", new: "floe.PlaintextSize(o.payload); err != nil && len(o.payload) == 0 { // before"},
 	{name: "stream-malformed-is-refused", file: "hold.go", tests: "TestA23_", // the caller is not told what it did

@@ -1,0 +1,177 @@
+package byok
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/byok-go/byok/internal/format"
+)
+
+// A tenant has one CMK, or several that have a say together: its key set. Every key of it can
+// stop the tenant by denying; what Policy says is what else is needed to go on.
+
+// Policy says what several CMKs of one tenant have to do with each other.
+type Policy string
+
+// The policies.
+const (
+	// PolicyAny: each key alone opens everything, so that an outage of one is ridden out by
+	// another: replicas of a multi-Region key, or an old CMK beside a new one. Whoever controls
+	// one of them can open the data, whatever happens to the others.
+	PolicyAny Policy = "any"
+	// PolicyAll: no key opens anything without the others: dual control. Whoever controls one
+	// of them can stop the tenant.
+	PolicyAll Policy = "all"
+)
+
+// maxKeys is how many CMKs a tenant can have: as many as an envelope has recipients.
+const maxKeys = format.MaxRecipients
+
+// keys returns the key set of s, Key first; nil if there is none.
+func (s *state) keys() []KeyID {
+	if s == nil || s.Key == (KeyID{}) {
+		return nil
+	}
+	return append([]KeyID{s.Key}, s.Others...)
+}
+
+// all reports whether every key has to consent.
+func (s *state) all() bool { return s.Policy == PolicyAll }
+
+// sameKeys reports whether two states have the same key set, under the same policy.
+func (s *state) sameKeys(u *state) bool {
+	return s.Key == u.Key && s.Policy == u.Policy && len(s.Others) == len(u.Others) && !slices.ContainsFunc(s.Others, func(k KeyID) bool {
+		return !slices.Contains(u.Others, k) // whose order says who is asked first, and no more
+	})
+}
+
+// describeKeys names the keys, for an event.
+func (s *state) describeKeys() string {
+	if s.Policy == "" {
+		return s.Key.ID
+	}
+	out := string(s.Policy) + " of"
+	for _, k := range s.keys() {
+		out += " " + k.ID
+	}
+	return out
+}
+
+// keysOK reports whether the key set is one that Register makes.
+func (s *state) keysOK() bool {
+	keys := s.keys()
+	for i, k := range keys {
+		if !format.ValidProvider(k.Provider) || !format.ValidKey(k.ID) || slices.Contains(keys[:i], k) {
+			return false
+		}
+	}
+	switch s.Policy {
+	case "":
+		return len(s.Others) == 0
+	case PolicyAny, PolicyAll:
+		return len(keys) >= 2 && len(keys) <= maxKeys
+	}
+	return false
+}
+
+// seals reports whether a data key that is wrapped like this may seal for the tenant: by
+// nobody but its keys, and under PolicyAll by all of them.
+func (s *state) seals(w wrapping) bool {
+	keys := s.keys()
+	for _, r := range w.recipients {
+		if !slices.Contains(keys, keyOf(r)) {
+			return false
+		}
+	}
+	if s.all() {
+		return w.policy == format.PolicyALL && len(w.recipients) == len(keys)
+	}
+	return w.policy == format.PolicyANY
+}
+
+// consent sums up what the keys have answered, in the order of the key set: nil if that
+// is enough. An outage of one is none of all only if any key will do, and then only if one has
+// consented; whatever else a key says against it is final.
+func (s *state) consent(answers []error) (err error) {
+	consented := false
+	for _, a := range answers {
+		switch {
+		case a == nil:
+			consented = true
+		case !passing(a):
+			return a // a denial is the truth, whoever else did not answer
+		case err == nil:
+			err = a
+		}
+	}
+	if consented && !s.all() {
+		return nil
+	}
+	return err
+}
+
+// passing reports whether an error of one key is the lack of an answer, so that another
+// may be asked instead. A denial never is (MUST-16), nor is a fault of our own.
+func passing(err error) bool {
+	return errors.Is(err, ErrKeyUnavailable) && !errors.Is(err, ErrPlatform)
+}
+
+// accessOf returns what is known of the access to a key of the tenant's, and nil if it is none of
+// them now. The caller holds mu.
+func (t *tenantCache) accessOf(key KeyID) *access {
+	for _, a := range t.keys {
+		if a.key == key {
+			return a
+		}
+	}
+	return nil
+}
+
+// setKeys makes keys that of s, and reports whether they are others than before. What is
+// known about a key that stays is kept. The caller holds mu for writing.
+func (t *tenantCache) setKeys(s *state) bool {
+	if t.state != nil && t.state.sameKeys(s) {
+		return false
+	}
+	var keys []*access
+	for _, key := range s.keys() {
+		a := t.accessOf(key)
+		if a == nil {
+			a = &access{t: t, key: key, seen: AccessUnknown}
+		}
+		keys = append(keys, a)
+	}
+	t.keys = keys
+	t.epoch++ // what was proved under others serves nobody
+	return true
+}
+
+// primary is the key that names the tenant's entries, and the zero KeyID without one. The caller holds mu.
+func (t *tenantCache) primary() KeyID {
+	if len(t.keys) == 0 {
+		return KeyID{}
+	}
+	return t.keys[0].key
+}
+
+// mayAsk returns why no KMS is asked now, and nil if one may be: see access.wait. While a key is
+// denied, it is the one that must be asked. The caller holds mu.
+func (t *tenantCache) mayAsk() error {
+	denied := false
+	for _, a := range t.keys {
+		if a.lease.Denied() {
+			if err := a.wait(); err != nil {
+				return err
+			}
+			denied = true
+		}
+	}
+	if denied || t.state.usable() != nil { // at most the Store has something to say against it
+		return nil
+	}
+	answers := make([]error, len(t.keys))
+	for i, a := range t.keys {
+		answers[i] = a.wait()
+	}
+	return t.state.consent(answers)
+}

@@ -1,0 +1,121 @@
+package byok
+
+import (
+	"cmp"
+	"crypto/sha512"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/byok-go/byok/internal/erase"
+	"github.com/byok-go/byok/internal/format"
+	"github.com/byok-go/byok/internal/shares"
+)
+
+// wrapping is a data key as CMKs have wrapped it: whole by each recipient (format.PolicyANY),
+// or in shares (format.PolicyALL). It is what an item of the Store or an envelope holds, and not
+// changed. The zero wrapping is none.
+type wrapping struct {
+	policy     uint8
+	recipients []format.Recipient // strictly ascending, as in a header
+}
+
+func wrappingOf(h *format.Header) wrapping { return wrapping{h.Policy, h.Recipients} }
+
+func (w wrapping) none() bool { return len(w.recipients) == 0 }
+
+// by returns what key has wrapped, and nil if it is no recipient.
+func (w wrapping) by(key KeyID) []byte {
+	for i := range w.recipients {
+		if r := &w.recipients[i]; r.Provider == key.Provider && r.Key == key.ID {
+			return r.Wrapped
+		}
+	}
+	return nil
+}
+
+// opens reports whether the keys suffice to open w.
+func (w wrapping) opens(keys []KeyID) bool {
+	n := 0
+	for _, key := range keys {
+		if w.by(key) != nil {
+			n++
+		}
+	}
+	return n > 0 && (w.policy == format.PolicyANY || n == len(w.recipients))
+}
+
+// hash is an identity of w, policy and all: each part stands behind its length, so that no
+// two wrappings give the same bytes.
+func (w wrapping) hash() [sha512.Size384]byte {
+	b := append(make([]byte, 0, 512), w.policy) // for one recipient of AWS, on the stack
+	for i := range w.recipients {
+		r := &w.recipients[i]
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(r.Provider))), r.Provider...)
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(r.Key))), r.Key...)
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(r.Wrapped))), r.Wrapped...)
+	}
+	return sha512.Sum384(b)
+}
+
+// sort puts the recipients into the order of a header.
+func (w wrapping) sort() {
+	slices.SortFunc(w.recipients, func(a, b format.Recipient) int {
+		return cmp.Or(strings.Compare(a.Provider, b.Provider), strings.Compare(a.Key, b.Key))
+	})
+}
+
+// headers returns what stands before the payload of an envelope that carries the data key, and
+// the part of it that is bound.
+func (w wrapping) headers(tenant string, id DataKeyID) (header, core []byte, err error) {
+	h := &format.Header{Suite: format.SuiteFLOE, Policy: w.policy, DataKey: id, Tenant: tenant, Recipients: w.recipients}
+	if header, err = h.Append(nil); err != nil { // eight keys of a provider whose wrapped keys are long, say
+		return nil, nil, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	core, err = h.AppendCore(nil)
+	return header, core, err
+}
+
+func recipient(key KeyID, wrapped []byte) format.Recipient {
+	return format.Recipient{Provider: key.Provider, Key: key.ID, Wrapped: wrapped}
+}
+
+func keyOf(r format.Recipient) KeyID { return KeyID{r.Provider, r.Key} }
+
+// combine makes the data key of its shares, which are in the order of the recipients, and
+// wipes them.
+func combine(id DataKeyID, parts []*DEK) (*DEK, error) {
+	raw := make([][]byte, len(parts))
+	defer func() {
+		wipeAll(parts)
+		for _, b := range raw {
+			clear(b)
+		}
+	}()
+	for i, p := range parts {
+		raw[i] = make([]byte, dekSize)
+		if err := p.Use(func(b []byte) error { copy(raw[i], b); return nil }); err != nil {
+			return nil, err
+		}
+	}
+	var dek *DEK
+	var err error
+	erase.Do(func() {
+		var key []byte
+		if key, err = shares.Combine(id[:], raw); err == nil {
+			dek, err = NewDEK(key) // which clears it
+		}
+	})
+	if err != nil {
+		return nil, errors.Join(ErrInternal, err)
+	}
+	return dek, nil
+}
+
+func wipeAll(deks []*DEK) {
+	for _, d := range deks {
+		d.Wipe()
+	}
+}
