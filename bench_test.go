@@ -6,6 +6,9 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"fmt"
+	"runtime"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -99,6 +102,53 @@ func benchKeeper(b *testing.B, op func(k *byok.Keeper, plain, sealed []byte) fun
 				}
 			})
 		})
+	}
+}
+
+// BenchmarkScale is Seal and Open in turns in one goroutine for each core, of one tenant and
+// purpose or of one each:
+//
+//	go test -run '^$' -bench Scale -cpu 1,2 -count 10 .
+//
+// What the goroutines cost each other is how much cpu-ns/op grows: twice that with one
+// core, divided by that with two, is the speed-up on two idle cores.
+func BenchmarkScale(b *testing.B) {
+	for _, size := range benchSizes[:2] {
+		for _, tenants := range []string{"one", "each"} {
+			b.Run(size.name+"/"+tenants, func(b *testing.B) {
+				env := byoktest.New(b, &byoktest.Options{Sink: discard{}})
+				var scopes []byok.Scope
+				for i := range runtime.GOMAXPROCS(0) {
+					name := fmt.Sprint("acme", i)
+					if tenants == "one" {
+						name = "acme"
+					}
+					if i == 0 || tenants == "each" {
+						env.Tenant(name)
+					}
+					scopes = append(scopes, byok.Scope{Tenant: name})
+					if _, err := env.Keeper.Seal(b.Context(), scopes[i], nil, nil); err != nil { // hot from here on
+						b.Fatal(err)
+					}
+				}
+				var n atomic.Int64
+				measure(b, size.n, func() {
+					b.RunParallel(func(pb *testing.PB) {
+						s, plain := scopes[int(n.Add(1)-1)%len(scopes)], make([]byte, size.n)
+						for pb.Next() {
+							sealed, err := env.Keeper.Seal(b.Context(), s, plain, benchAAD)
+							if err == nil {
+								_, err = env.Keeper.Open(b.Context(), s, sealed, benchAAD)
+							}
+							if err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				})
+			})
+		}
 	}
 }
 

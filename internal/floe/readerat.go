@@ -149,7 +149,10 @@ func (r *ReaderAt) give(s *scratch) {
 	}
 }
 
-func (s *scratch) wipe() { clear(s.opened[:s.used]) }
+func (s *scratch) wipe() {
+	clear(s.opened[:s.used])
+	s.used = 0
+}
 
 // end makes err the answer to all that follows, unless there is one.
 func (r *ReaderAt) end(err error) {
