@@ -23,6 +23,7 @@ type inquiry struct {
 	asked    bool // KMS, or at least permission to ask it
 	calls    []KMSCall
 	evidence []evidence // for the data key: of one key of any, or of all
+	leftOut  []KeyID    // of any: did not wrap the data key, since they did not answer
 }
 
 // evidence is a success that says that a data key may be used.
@@ -76,7 +77,8 @@ func (q *inquiry) under(ctx context.Context, a *access, blob *entryID, f func(*c
 		return result{}, err
 	}
 	q.asked = true
-	c.once = !q.state.all() && a != q.keys[len(q.keys)-1] // another key is a better second try
+	// Of any, another key is a better second try, be it one that has answered or one that will be asked.
+	c.once = q.state.Policy == PolicyAny && (len(q.evidence) > 0 || a != q.keys[len(q.keys)-1])
 	r, err := f(c)
 	first := c.last
 	if err == nil && !a.overtaken(first) {
@@ -91,81 +93,64 @@ func (q *inquiry) under(ctx context.Context, a *access, blob *entryID, f func(*c
 	return r, nil
 }
 
-// open has the data key unwrapped that w holds. No KMS is asked about a key that is not the tenant's
-// now: names in items and envelopes are only compared.
+// open has the data key unwrapped that w holds. No KMS is asked about a key that is not the
+// tenant's now: names in items and envelopes are only compared.
+//
+// Every key of the tenant is asked, also one that holds no part of the data key, which is
+// older than that key's place in the set; also under PolicyAny, when another has said yes: so each of
+// them stops the tenant within MaxAge, and not only when it happens to be asked. What
+// differs between the policies is what becomes of those that do not answer.
 func (q *inquiry) open(ctx context.Context, w wrapping) (dek *DEK, err error) {
 	if !w.opens(q.state.keys()) {
 		return nil, ErrOpen
 	}
-	if w.policy == format.PolicyALL {
-		dek, err = q.openShares(ctx, w)
-	} else {
-		dek, err = q.openAny(ctx, w)
-	}
-	if err == nil && q.state.all() {
-		err = q.others(ctx)
-	}
-	if err != nil {
-		dek.Wipe()
-		return nil, err
-	}
-	return dek, nil
-}
-
-func (q *inquiry) openAny(ctx context.Context, w wrapping) (*DEK, error) {
-	var answers []error
-	for _, a := range q.keys {
-		wrapped := w.by(a.key)
-		if wrapped == nil {
-			continue
-		}
-		r, err := q.unwrap(ctx, a, wrapped)
-		if err == nil || !passing(err) {
-			return r.dek, err
-		}
-		answers = append(answers, err)
-	}
-	return nil, answers[0]
-}
-
-func (q *inquiry) openShares(ctx context.Context, w wrapping) (*DEK, error) {
-	parts := make([]*DEK, len(w.recipients))
-	for _, a := range q.keys {
-		i := slices.IndexFunc(w.recipients, func(r format.Recipient) bool { return keyOf(r) == a.key })
-		if i < 0 {
-			continue
-		}
-		r, err := q.unwrap(ctx, a, w.recipients[i].Wrapped)
+	parts, answers := make([]*DEK, len(w.recipients)), make([]error, len(q.keys))
+	defer func() {
 		if err != nil {
 			wipeAll(parts)
+		}
+	}()
+	var missing error // of a part
+	for i, a := range q.keys {
+		part := w.index(a.key)
+		if part < 0 {
+			if err = q.prove(ctx, a); err == nil && !q.state.all() {
+				q.evidence = q.evidence[:len(q.evidence)-1] // not for this data key
+			}
+		} else if parts[part], err = q.unwrap(ctx, a, w.recipients[part].Wrapped); err != nil && missing == nil {
+			missing = err
+		}
+		if err != nil && (q.state.all() || !passing(err)) {
 			return nil, err
 		}
-		parts[i] = r.dek
+		answers[i] = err
 	}
-	return combine(q.blob.dataKey, parts)
+	if err = q.state.consent(answers); err != nil {
+		return nil, err
+	}
+	if dek, err = w.join(q.blob.dataKey, parts); err == errNoPart {
+		err = missing
+	}
+	q.settle()
+	return dek, err
 }
 
-func (q *inquiry) unwrap(ctx context.Context, a *access, wrapped []byte) (result, error) {
+// settle keeps what a lease has to rest on: of any, one is enough.
+func (q *inquiry) settle() {
+	if !q.state.all() && len(q.evidence) > 1 {
+		q.evidence = q.evidence[:1]
+	}
+}
+
+func (q *inquiry) unwrap(ctx context.Context, a *access, wrapped []byte) (*DEK, error) {
 	blob := q.blob
 	blob.key, blob.wrapped = a.key, hashWrapped(wrapped)
-	return q.under(ctx, a, &blob, func(c *caller) (result, error) {
+	r, err := q.under(ctx, a, &blob, func(c *caller) (result, error) {
 		r, err := c.unwrapBlob(ctx, blob, wrapped, q.ec)
 		r.wrapped = wrapped
 		return r, err
 	})
-}
-
-// others asks the keys that hold no part of the data key for their consent: it is older than
-// they are in the set. So a key stops all that a tenant with PolicyAll has, from when it is registered.
-func (q *inquiry) others(ctx context.Context) error {
-	for _, a := range q.keys {
-		if !slices.ContainsFunc(q.evidence, func(e evidence) bool { return e.a == a }) {
-			if err := q.prove(ctx, a); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return r.dek, err
 }
 
 // prove asks for the two things that a data key takes, making and unwrapping one, with
@@ -217,7 +202,7 @@ func (q *inquiry) make(ctx context.Context) (dek *DEK, w wrapping, err error) {
 		case err == nil:
 			w.recipients = append(w.recipients, recipient(a.key, r.wrapped))
 		case passing(err):
-			answers = append(answers, err)
+			q.leftOut, answers = append(q.leftOut, a.key), append(answers, err)
 		default:
 			dek.Wipe()
 			return nil, wrapping{}, err

@@ -124,6 +124,9 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 	e.witness = q.witness()
 	event := t.k.stamp(Event{Op: OpLease, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Scope: Scope{t.tenant, purpose},
 		Key: e.key, DataKey: id, Reason: "created", Proof: e.request, Calls: q.calls})
+	if q.leftOut != nil {
+		event.Reason += fmt.Sprintf("; not wrapped by %v", q.leftOut)
+	}
 	l := t.k.limits
 	use := usageItem{layoutVersion, min(l.blockMessages, l.messages), min(l.blockBytes, l.bytes)} // who makes it will use it
 	var winner DataKeyID
@@ -157,6 +160,9 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 		t.mu.Lock()
 		t.quota(id, e.generation).grant(use, use.Messages, use.Bytes)
 		t.mu.Unlock()
+		for _, key := range q.leftOut {
+			t.k.warn(t.tenant, Warning{Kind: WarnKeyLeftOut, Key: key})
+		}
 		if out := t.install(q, e, read); out != nil {
 			return out, nil
 		}

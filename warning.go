@@ -30,6 +30,7 @@ type Warning struct {
 const (
 	WarnStoreRolledBack    = "store_rolled_back"      // the Store lost changes that this process had seen
 	WarnBudgetNearlyUsed   = "kms_budget_nearly_used" // of one tenant, in this process: what comes is ErrThrottled
+	WarnKeyLeftOut         = "key_left_out"           // a data key was made that this key, one of several under PolicyAny, did not wrap, since it did not answer
 	WarnKeyMaterialChanged = "key_material_changed"   // the CMK was rotated: nothing to do, unless nobody meant to
 )
 

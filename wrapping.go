@@ -26,12 +26,20 @@ func wrappingOf(h *format.Header) wrapping { return wrapping{h.Policy, h.Recipie
 
 func (w wrapping) none() bool { return len(w.recipients) == 0 }
 
-// by returns what key has wrapped, and nil if it is no recipient.
-func (w wrapping) by(key KeyID) []byte {
+// index returns which recipient key is, and -1 if it is none.
+func (w wrapping) index(key KeyID) int {
 	for i := range w.recipients {
 		if r := &w.recipients[i]; r.Provider == key.Provider && r.Key == key.ID {
-			return r.Wrapped
+			return i
 		}
+	}
+	return -1
+}
+
+// by returns what key has wrapped, and nil if it is no recipient.
+func (w wrapping) by(key KeyID) []byte {
+	if i := w.index(key); i >= 0 {
+		return w.recipients[i].Wrapped
 	}
 	return nil
 }
@@ -84,24 +92,52 @@ func recipient(key KeyID, wrapped []byte) format.Recipient {
 
 func keyOf(r format.Recipient) KeyID { return KeyID{r.Provider, r.Key} }
 
-// combine makes the data key of its shares, which are in the order of the recipients, and
-// wipes them.
-func combine(id DataKeyID, parts []*DEK) (*DEK, error) {
+// join makes the data key of what the recipients unwrapped, in their order, and wipes or
+// takes over all of it. Under ANY what was unwrapped must be one and the same (threat C4); under ALL all parts must
+// be there, else it is errNoPart.
+func (w wrapping) join(id DataKeyID, parts []*DEK) (dek *DEK, err error) {
+	if w.policy == format.PolicyALL {
+		return combine(id, parts)
+	}
+	for _, p := range parts {
+		switch {
+		case p == nil:
+		case dek == nil:
+			dek = p
+		case !sameKey(dek, p):
+			wipeAll(parts)
+			return nil, ErrOpen
+		default:
+			p.Wipe()
+		}
+	}
+	if dek == nil {
+		return nil, errNoPart
+	}
+	return dek, nil
+}
+
+// errNoPart: what is needed for the data key did not come. It never leaves the package.
+var errNoPart = errors.New("byok: a part of the data key is missing")
+
+// combine makes the data key of all of its shares, and wipes them.
+func combine(id DataKeyID, parts []*DEK) (dek *DEK, err error) {
+	defer wipeAll(parts)
 	raw := make([][]byte, len(parts))
 	defer func() {
-		wipeAll(parts)
 		for _, b := range raw {
 			clear(b)
 		}
 	}()
 	for i, p := range parts {
+		if p == nil {
+			return nil, errNoPart
+		}
 		raw[i] = make([]byte, dekSize)
 		if err := p.Use(func(b []byte) error { copy(raw[i], b); return nil }); err != nil {
 			return nil, err
 		}
 	}
-	var dek *DEK
-	var err error
 	erase.Do(func() {
 		var key []byte
 		if key, err = shares.Combine(id[:], raw); err == nil {
@@ -109,7 +145,7 @@ func combine(id DataKeyID, parts []*DEK) (*DEK, error) {
 		}
 	})
 	if err != nil {
-		return nil, errors.Join(ErrInternal, err)
+		return nil, fmt.Errorf("%w: %w", ErrInternal, err)
 	}
 	return dek, nil
 }
