@@ -156,13 +156,17 @@ func (s *several) set(i, state int) {
 	}
 }
 
+func inBubble(f func(*testing.T)) func(*testing.T) {
+	return func(t *testing.T) { synctest.Test(t, f) }
+}
+
 // Whatever seals for a tenant with several keys, whatever opens it: the envelopes that carry their
 // data key have a recipient for each key and the tenant's policy, and each KMS request stands in one event.
 func TestSeveralKeys(t *testing.T) {
 	for _, p := range []byok.Policy{byok.PolicyAny, byok.PolicyAll} {
 		for n := 2; n <= 8; n += 3 {
 			for _, alone := range []bool{false, true} {
-				t.Run(fmt.Sprint(p, n, alone), func(t *testing.T) {
+				t.Run(fmt.Sprint(p, n, alone), inBubble(func(t *testing.T) {
 					s := tenantOf(t, n, p, &byok.Options{PerOperation: alone})
 					sealed := [][]byte{seal(t, s.k, "acme", "hello", ""), sealStream(t, s.k, []byte("hello"), "")}
 					dir := t.TempDir()
@@ -202,18 +206,21 @@ func TestSeveralKeys(t *testing.T) {
 							mustOpen(t, k, "acme", again, "", "hello")
 						}
 					}
+					time.Sleep(2 * time.Second) // the budget of commands
 					_, err = s.acme.Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK})
 					want(t, "Rotate", err, nil)
 					mustOpen(t, s.k, "acme", seal(t, s.k, "acme", "new", ""), "", "new")
+					time.Sleep(2 * time.Second)
 					_, err = s.acme.Recheck(t.Context())
 					want(t, "Recheck", err, nil)
+					time.Sleep(2 * time.Second)
 					h, err := s.acme.Health(t.Context())
 					want(t, "Health", err, nil)
 					if h.Status != byok.Healthy || !h.CMKAccessible || len(h.KeyStatus.Keys) != n || h.KeyStatus.Policy != p {
 						t.Errorf("%+v", h)
 					}
 					matchCalls(t, s.Env, s.Audit.All())
-				})
+				}))
 			}
 		}
 	}
@@ -227,39 +234,37 @@ func TestSeveralKeysTable(t *testing.T) {
 		for a := up; a <= denying; a++ {
 			for b := up; b <= denying; b++ {
 				for _, alone := range []bool{false, true} {
-					t.Run(fmt.Sprintf("%s %s %s %v", p, stateNames[a], stateNames[b], alone), func(t *testing.T) {
-						synctest.Test(t, func(t *testing.T) {
-							s := tenantOf(t, 2, p, &byok.Options{PerOperation: alone})
-							sealed := [][]byte{seal(t, s.k, "acme", "x", ""), sealStream(t, s.k, []byte("x"), "")}
-							s.set(0, a)
-							s.set(1, b)
-							var wanted error
-							switch {
-							case p == byok.PolicyAll && a == down: // nobody asks any further
-								wanted = byok.ErrKeyUnavailable
-							case a == denying || b == denying:
-								wanted = byok.ErrKeyDenied
-							case a == down && b == down, p == byok.PolicyAll && b == down:
-								wanted = byok.ErrKeyUnavailable
+					t.Run(fmt.Sprintf("%s %s %s %v", p, stateNames[a], stateNames[b], alone), inBubble(func(t *testing.T) {
+						s := tenantOf(t, 2, p, &byok.Options{PerOperation: alone})
+						sealed := [][]byte{seal(t, s.k, "acme", "x", ""), sealStream(t, s.k, []byte("x"), "")}
+						s.set(0, a)
+						s.set(1, b)
+						var wanted error
+						switch {
+						case p == byok.PolicyAll && a == down: // nobody asks any further
+							wanted = byok.ErrKeyUnavailable
+						case a == denying || b == denying:
+							wanted = byok.ErrKeyDenied
+						case a == down && b == down, p == byok.PolicyAll && b == down:
+							wanted = byok.ErrKeyUnavailable
+						}
+						for _, e := range sealed {
+							now := wanted
+							if !alone { // under a lease nobody has heard of it
+								now = nil
 							}
-							for _, e := range sealed {
-								now := wanted
-								if !alone { // under a lease nobody has heard of it
-									now = nil
-								}
-								_, err := open(t, s.k, "acme", e, "")
-								want(t, "Open, at once", err, now)
-							}
-							for _, k := range []*byok.Keeper{s.process(), s.k} {
-								time.Sleep(byok.DefaultMaxAge)
-								serves(t, k, sealed, wanted)
-							}
-							s.set(0, up)
-							s.set(1, up)
-							time.Sleep(30 * time.Second)
-							serves(t, s.k, sealed, nil)
-						})
-					})
+							_, err := open(t, s.k, "acme", e, "")
+							want(t, "Open, at once", err, now)
+						}
+						for _, k := range []*byok.Keeper{s.process(), s.k} {
+							time.Sleep(byok.DefaultMaxAge)
+							serves(t, k, sealed, wanted)
+						}
+						s.set(0, up)
+						s.set(1, up)
+						time.Sleep(30 * time.Second)
+						serves(t, s.k, sealed, nil)
+					}))
 				}
 			}
 		}
@@ -286,45 +291,43 @@ func serves(t *testing.T, k *byok.Keeper, sealed [][]byte, wanted error) {
 func TestI10_DenialByAnyKeyStopsAll(t *testing.T) {
 	for _, p := range []byok.Policy{byok.PolicyAny, byok.PolicyAll} {
 		for i := range 3 {
-			t.Run(fmt.Sprint(p, i), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					s := tenantOf(t, 3, p, nil)
-					sealed := [][]byte{seal(t, s.k, "acme", "x", ""), sealStream(t, s.k, []byte("x"), "")}
-					serves(t, s.k, sealed, nil)
-					s.set(i, denying)
-					h, err := s.acme.Health(t.Context())
-					want(t, "Health", err, nil)
-					st := h.KeyStatus
-					if h.Status != byok.Unhealthy || h.CMKAccessible || st.Status != byok.StatusDisabled || st.Access != byok.AccessBlocked {
-						t.Errorf("%+v", h)
+			t.Run(fmt.Sprint(p, i), inBubble(func(t *testing.T) {
+				s := tenantOf(t, 3, p, nil)
+				sealed := [][]byte{seal(t, s.k, "acme", "x", ""), sealStream(t, s.k, []byte("x"), "")}
+				serves(t, s.k, sealed, nil)
+				s.set(i, denying)
+				h, err := s.acme.Health(t.Context())
+				want(t, "Health", err, nil)
+				st := h.KeyStatus
+				if h.Status != byok.Unhealthy || h.CMKAccessible || st.Status != byok.StatusDisabled || st.Access != byok.AccessBlocked {
+					t.Errorf("%+v", h)
+				}
+				for n, a := range st.Keys {
+					if (a.Access == byok.AccessBlocked) != (n == i) || a.Key != s.ids()[n] {
+						t.Errorf("key %d: %+v", n, a)
 					}
-					for n, a := range st.Keys {
-						if (a.Access == byok.AccessBlocked) != (n == i) || a.Key != s.ids()[n] {
-							t.Errorf("key %d: %+v", n, a)
-						}
+				}
+				calls := len(s.Fake.Calls())
+				for range 5 { // no back-off step has passed
+					serves(t, s.k, sealed, byok.ErrKeyDenied)
+				}
+				if n := len(s.Fake.Calls()) - calls; n != 0 {
+					t.Errorf("%d KMS calls", n)
+				}
+				s.set(i, up)
+				time.Sleep(30 * time.Second)
+				serves(t, s.k, sealed, nil)
+				restored := 0
+				for _, e := range s.Audit.All() {
+					if e.Op == byok.OpRestore && e.Key == s.ids()[i] {
+						restored++
 					}
-					calls := len(s.Fake.Calls())
-					for range 5 { // no back-off step has passed
-						serves(t, s.k, sealed, byok.ErrKeyDenied)
-					}
-					if n := len(s.Fake.Calls()) - calls; n != 0 {
-						t.Errorf("%d KMS calls", n)
-					}
-					s.set(i, up)
-					time.Sleep(30 * time.Second)
-					serves(t, s.k, sealed, nil)
-					restored := 0
-					for _, e := range s.Audit.All() {
-						if e.Op == byok.OpRestore && e.Key == s.ids()[i] {
-							restored++
-						}
-					}
-					if restored != 1 {
-						t.Errorf("%d restore events", restored)
-					}
-					matchCalls(t, s.Env, s.Audit.All())
-				})
-			})
+				}
+				if restored != 1 {
+					t.Errorf("%d restore events", restored)
+				}
+				matchCalls(t, s.Env, s.Audit.All())
+			}))
 		}
 	}
 }
