@@ -8,24 +8,77 @@ import "context"
 // to it can deny service, and losing an item can lose a customer's data. Keep it
 // where the platform keeps its most precious rows, and back it up.
 //
-// A Store is a map from Ref to a value with a revision:
-//
-//   - Items are never deleted. A revision starts at 1 and goes up by exactly one
-//     with each write of the item.
-//   - Get and List are consistent: they see every Apply that returned before
-//     they were called, in any process. A replica that lags must not answer. A
-//     Store caches nothing.
-//   - Apply writes all items or none, and is durable (as fsync is) before it
-//     returns nil. If an error other than ErrConflict comes back the writes may
-//     or may not have taken place: the Keeper reads again and finds out.
-//   - Values are opaque, not empty, and at most 64 KiB. They are copied in and out:
-//     neither side sees a later change to the other's slice.
-//   - Partitions and IDs are 1 to 255 bytes of 0x21..0x7e. Byte order is the
-//     order of List.
-//   - All methods are safe for concurrent use and return soon after ctx is done.
-//
-// Package storetest checks this contract; MemStore, and the nested module
+// A Store is a map from Ref to a value with a revision. What follows is all that a
+// Keeper relies on. Package storetest proves it; MemStore, and the nested module
 // sqlstore, implement it.
+//
+// # Revisions
+//
+// Items are never deleted. A revision starts at 1 and goes up by exactly one with
+// each write of the item, whether or not the value is another one. Of all writers
+// who expect the same revision of an item one succeeds; that is how two processes
+// do not make two data keys.
+//
+// # Apply is atomic
+//
+// Apply writes all items or none, and compares all revisions and writes in one
+// step: no other Apply comes in between, and no reader, in any process, sees a part
+// of it once it has seen another part. ErrConflict says that an expectation did
+// not hold, and that nothing was written; it must be certain, and is never the answer
+// to anything else, such as a busy database or a deadlock. There is no order
+// among the writes of one Apply.
+//
+// # Durable before nil
+//
+// When Apply returns nil the writes survive the end of the process, of the machine,
+// and a power cut, as after fsync. A commit that comes back from the dead as an older
+// one can bring back a revocation, or lose the only copy of a data key. Where
+// commits can be lost in a failover, the Keeper treats it as a Store that was
+// rolled back.
+//
+// # Reads are consistent
+//
+// Get and List see every Apply that returned before they were called, in any
+// process (strict serializability, for each item and for each Apply). A replica that lags
+// must not answer, and a Store caches nothing: not values, not that there is
+// none, not for a moment. The Keeper caches what may be cached, for as long as
+// it may be.
+//
+// List is ordered by the bytes of IDs, without any collation, and by the position
+// after: an item that was there before the first page was asked for, and IDs are
+// never removed, is on exactly one page, whatever is written meanwhile. A page is
+// shorter than limit only if it is the last. A page need not be of one instant,
+// but each of its items is as consistent as Get's.
+//
+// # Errors
+//
+// An error other than ErrConflict, ErrNotFound and ErrArgument says nothing about
+// what took place. The writes of an Apply may have been made, or not, or may still
+// be made after it returned, if a server goes on with what it was sent; but all or
+// none, and once. The Keeper reads again and finds out, and its next Apply on the
+// same revision settles it. A read that failed returns no items: what was
+// torn, or cut short, is an error and never a shorter answer. Errors hold no values.
+//
+// A Store may repeat by itself what certainly did nothing, and must not
+// repeat what may have: it cannot tell its own first write from somebody else's.
+//
+// # Time
+//
+// All methods return soon after ctx is done (100 ms, say; not after a time-out of
+// the database), and wait no longer than that for locks, connections or a server that
+// does not answer. They have no other time-outs: how long is too long is the caller's to say.
+// A Store's clock means nothing. It orders nothing, and nothing ends by it; times in
+// values are the Keeper's, whose processes may have clocks that disagree.
+//
+// # Names and values
+//
+// Partitions and IDs are 1 to MaxRefPart bytes of 0x21..0x7e, and case matters.
+// Values are opaque, not empty, and at most MaxItemValue bytes. What is beyond that, and
+// beyond the limits of List and Apply, is ErrArgument, and nothing is written. Values
+// are copied in and out: neither side sees a later change to the other's slice.
+//
+// All methods are safe for concurrent use, by any number of goroutines and, unless
+// the Store says otherwise, of processes.
 type Store interface {
 	// Get returns one item, or an error that is ErrNotFound.
 	Get(ctx context.Context, r Ref) (Item, error)

@@ -67,9 +67,7 @@ func testSharedAuditContract(t *testing.T) {
 }
 
 // TestOneConnection: a pool of one must not deadlock a reader with a writer.
-func TestOneConnection(t *testing.T) { sqlstore.EachDriver(t, testOneConnection) }
-
-func testOneConnection(t *testing.T) {
+func TestOneConnection(t *testing.T) {
 	storetest.TestStore(t, func(t *testing.T) byok.Store {
 		h := open(t, file(t))
 		h.db.SetMaxOpenConns(1)

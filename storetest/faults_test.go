@@ -239,6 +239,26 @@ func TestSuiteDetectsFaults(t *testing.T) {
 		{"List pages too short", "pages are as full as they can be", func(s *faulty) {
 			s.list = func(items []byok.Item, after string, n int) []byok.Item { return items[:min(n, len(items), 20)] }
 		}},
+		{"List drops one now and then", "paging", func(s *faulty) {
+			s.list = func(items []byok.Item, after string, n int) []byok.Item {
+				if len(items) > n { // a page with an OFFSET, while the items move
+					items = slices.Delete(slices.Clone(items), n-1, n)
+				}
+				return items[:min(n, len(items))]
+			}
+		}},
+		{"List from a snapshot of before", "list shows revisions", func(s *faulty) {
+			var snapshot []byok.Item
+			s.list = func(items []byok.Item, after string, n int) []byok.Item {
+				if snapshot == nil {
+					for _, i := range items {
+						i.Revision = 1
+						snapshot = append(snapshot, i)
+					}
+				}
+				return snapshot[:min(n, len(snapshot))]
+			}
+		}},
 		{"List repeats after", "after is exclusive and need not exist", func(s *faulty) {
 			s.list = func(items []byok.Item, after string, n int) []byok.Item {
 				for r, i := range s.items {

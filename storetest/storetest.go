@@ -5,8 +5,11 @@
 //		storetest.TestStore(t, func(t *testing.T) byok.Store { return openEmpty(t) })
 //	}
 //
+// Each case of TestStore runs twice: on the Store as it is, and behind faults, where
+// operations fail before, after and in the middle of what they do.
+//
 // The suite is tested itself: stores with deliberate faults, from lost updates to
-// aliased slices, each fail it.
+// aliased slices, each fail it. Faults is for tests of what uses a Store.
 //
 // The random histories of the model are 100 by default; -rapid.checks=1000 makes
 // more of them.
@@ -24,13 +27,24 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestStore checks the contract of byok.Store. open is called once for each case
-// and returns a Store without items; it cleans up with t.Cleanup.
+// TestStore checks the contract of byok.Store, and then that it holds for a user
+// that meets errors before, after and in the middle of operations. open is called
+// once for each case and returns a Store without items; it cleans up with t.Cleanup.
 func TestStore(t *testing.T, open func(t *testing.T) byok.Store) {
 	for _, c := range storeCases {
 		t.Run(c.name, func(t *testing.T) { c.run(newStore(t, open(t))) })
 	}
-	t.Logf("storetest: %d cases of Store", len(storeCases))
+	faults := int64(0)
+	t.Run("behind faults", func(t *testing.T) {
+		for _, c := range storeCases {
+			t.Run(c.name, func(t *testing.T) {
+				s := newCareful(t, open(t))
+				c.run(newStore(t, s))
+				faults += s.made.Load()
+			})
+		}
+	})
+	t.Logf("storetest: %d cases of Store, and all of them again behind %d faults", len(storeCases), faults)
 }
 
 // TestSharedStore checks what holds between handles on the same data: it is
