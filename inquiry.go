@@ -49,6 +49,9 @@ func (t *tenantCache) inquire(ctx context.Context, purpose string, id DataKeyID,
 		}
 	}
 	t.mu.RUnlock()
+	if len(q.keys) == 0 {
+		return q, errDamaged // the Store has answered with something else, or the tenant's state is gone
+	}
 	for _, a := range denied {
 		if err := q.prove(ctx, a); err != nil {
 			return q, err
