@@ -202,12 +202,12 @@ func (a *access) wait() error {
 
 // release is the last question before a result leaves: is the lease that e had
 // still good? It returns nil, or why not; errLeaseEnded can be helped, see still.
-func (t *tenantCache) release(e *entry) error {
+func (t *tenantCache) release(e *entry, lane int) error {
 	if t.k.closed.Load() {
 		return ErrClosed
 	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
+	t.mu[lane].RLock()
+	defer t.mu[lane].RUnlock()
 	if err := t.refusal(); err != nil {
 		return err
 	}

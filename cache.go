@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// Bounds of the data-key cache. One entry is about 1.2 KiB, of which the state of an HMAC is 0.5. In
-// FIPS mode that is 1.1 KiB more for each goroutine that uses it at once.
+// Bounds of the data-key cache. One entry is about 1.7 KiB, of which the state of an HMAC is 0.5, and
+// the lanes of its lock are. In FIPS mode it is 1.1 KiB more for each goroutine that uses it at once.
 const (
 	maxLeases          = 10_000 // in a Keeper
 	maxLeasesPerTenant = 1_000  // so that one tenant cannot push out all others
@@ -60,10 +60,10 @@ type witness struct {
 // tenantCache is what one process knows of one tenant. mu is never held across
 // I/O, nor while waiting for a DEK.
 type tenantCache struct {
-	k      *Keeper
-	tenant string
+	mu lanes // first, so that a lane is a cache line
 
-	mu      sync.RWMutex
+	k       *Keeper
+	tenant  string
 	state   *state    // newest seen; nil: none
 	keys    []*access // to state.keys(), in that order; see accessOf
 	epoch   uint64    // goes up with each denial by one of keys, and when they become others
@@ -76,9 +76,7 @@ type tenantCache struct {
 	quotas  map[DataKeyID]*quota
 	budget  tenantBudget
 	blobs   badBlobs
-	under   atomic.Int64 // operations under way
-	hits    atomic.Uint64
-	sealed  atomic.Int64 // when the last Seal succeeded, in ns since 1970; 0: never
+	sealed  atomic.Int64 // when the last Seal succeeded, to the ms, in ns since 1970; 0: never
 	opened  atomic.Int64
 }
 

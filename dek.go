@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 
 	"github.com/byok-go/byok/internal/erase"
 	"github.com/byok-go/byok/internal/floe"
@@ -29,7 +28,7 @@ const redacted = "byok.DEK(redacted)"
 type DEK struct {
 	// use lends the key to u; a nil u wipes it. One closure for both keeps the
 	// bytes out of every struct.
-	use func(u user) error
+	use func(u user, lane int) error
 }
 
 // user works with a data key that is lent to it, and with what messages under that key
@@ -51,13 +50,13 @@ func NewDEK(raw []byte) (*DEK, error) {
 		return nil, fmt.Errorf("%w: a data key is %d bytes long, got %d", ErrInternal, dekSize, len(raw))
 	}
 	var (
-		mu     sync.RWMutex
+		mu     lanes
 		key    []byte
 		shared floe.Keyed
 		wiped  bool
 	)
 	erase.Do(func() { key = append(key, raw...) })
-	return &DEK{use: func(u user) error {
+	return &DEK{use: func(u user, lane int) error {
 		if u == nil {
 			mu.Lock()
 			defer mu.Unlock()
@@ -66,8 +65,8 @@ func NewDEK(raw []byte) (*DEK, error) {
 			wiped = true
 			return nil
 		}
-		mu.RLock()
-		defer mu.RUnlock()
+		mu[lane].RLock()
+		defer mu[lane].RUnlock()
 		if wiped {
 			// Lending 32 zero bytes would let a race seal under a known key.
 			return errWiped
@@ -85,22 +84,22 @@ func (d *DEK) Use(f func(raw []byte) error) error {
 	if f == nil {
 		return errWiped
 	}
-	return d.lend(userFunc(f))
+	return d.lend(userFunc(f), 0)
 }
 
-// lend is Use for a user, which is not nil. It allocates nothing.
-func (d *DEK) lend(u user) error {
+// lend is Use for a user, which is not nil, in a lane. It allocates nothing.
+func (d *DEK) lend(u user, lane int) error {
 	if d == nil || d.use == nil {
 		return errWiped
 	}
-	return d.use(u)
+	return d.use(u, lane)
 }
 
 // Wipe zeroes the key after the calls of Use that are under way have returned.
 // It may be called any number of times.
 func (d *DEK) Wipe() {
 	if d != nil && d.use != nil {
-		_ = d.use(nil)
+		_ = d.use(nil, 0)
 	}
 }
 

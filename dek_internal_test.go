@@ -23,7 +23,7 @@ func TestI_3_WipeDropsSharedState(t *testing.T) {
 		kept = shared // which no user may
 		_, err := shared.Seal(nil, raw, floe.Params{}, nil, nil)
 		return err
-	}))
+	}), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestI_3_WipeDropsSharedState(t *testing.T) {
 	if _, err := floe.Open(nil, other, nil, sealed); err != nil {
 		t.Errorf("the HMAC of a wiped key is in use: %v", err)
 	}
-	if err := dek.lend(keyTaker(func([]byte, *floe.Keyed) error { t.Error("lent"); return nil })); err != errWiped {
+	if err := dek.lend(keyTaker(func([]byte, *floe.Keyed) error { t.Error("lent"); return nil }), 1); err != errWiped {
 		t.Errorf("lend after Wipe: %v", err)
 	}
 }

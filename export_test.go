@@ -17,6 +17,9 @@ func (k *Keeper) SetCacheSize(n int) {
 	}
 }
 
+// LaneCount is how many operations of one tenant can lock for reading without each other.
+const LaneCount = laneCount
+
 // MaxLeasesPerTenant is the bound of one tenant.
 const MaxLeasesPerTenant = maxLeasesPerTenant
 

@@ -17,6 +17,7 @@ type grant struct {
 	from   wrapping // where an envelope carries the data key; else none
 	inside bool     // per-operation: e is for one envelope, which carries it
 	calls  []KMSCall
+	lane   int // of the operation
 }
 
 // borrower asks for a data key, and works with it.
@@ -35,7 +36,7 @@ func (t *tenantCache) use(ctx context.Context, b borrower) (g grant, err error) 
 		if g, err = b.find(ctx); err != nil {
 			return g, err
 		}
-		if err = g.e.dek.lend(b); err != errWiped {
+		if err = g.e.dek.lend(b, g.lane); err != errWiped {
 			break
 		}
 	}
@@ -55,7 +56,7 @@ func (t *tenantCache) use(ctx context.Context, b borrower) (g grant, err error) 
 // operation, with nobody refusing anything, is proved anew: an operation that began well
 // shall not fail because the audit log was slow (I7).
 func (t *tenantCache) still(ctx context.Context, g grant) error {
-	err := t.release(g.e)
+	err := t.release(g.e, g.lane)
 	if err != errLeaseEnded || g.inside {
 		return err
 	}
@@ -72,7 +73,7 @@ func (t *tenantCache) still(ctx context.Context, g grant) error {
 	if e.id != id { // another CMK wraps it by now
 		return errLeaseEnded
 	}
-	return t.release(e)
+	return t.release(e, g.lane)
 }
 
 // header returns what stands before the payload, and the part of it that is bound.
@@ -85,19 +86,19 @@ func (g grant) header(tenant string) (header, core []byte, err error) {
 
 // grantSeal finds the data key that seals now, and uses up what one message of size
 // bytes takes of its limits.
-func (t *tenantCache) grantSeal(ctx context.Context, purpose string, size int) (g grant, err error) {
+func (t *tenantCache) grantSeal(ctx context.Context, purpose string, size int64, lane int) (g grant, err error) {
 	if t.k.perOperation {
 		return t.sealAlone(ctx, purpose)
 	}
 	for range rollTries {
-		if g, err = t.grantCurrent(ctx, purpose); err != nil {
+		if g, err = t.grantCurrent(ctx, purpose, lane); err != nil {
 			return g, err
 		}
 		if g.quota == nil { // the generation moved on while it was loaded
 			err = errSpent
 			continue
 		}
-		if err = g.quota.charge(ctx, 1, int64(size)); err != errSpent {
+		if err = g.quota.charge(ctx, 1, size); err != errSpent {
 			break
 		}
 	}
@@ -109,10 +110,11 @@ func (t *tenantCache) grantSeal(ctx context.Context, purpose string, size int) (
 const rollTries = 10
 
 // grantCurrent finds the data key that seals now.
-func (t *tenantCache) grantCurrent(ctx context.Context, purpose string) (grant, error) {
-	t.mu.RLock()
+func (t *tenantCache) grantCurrent(ctx context.Context, purpose string, lane int) (grant, error) {
+	t.mu[lane].RLock()
 	g, st, err := t.look(t.current[purpose])
-	t.mu.RUnlock()
+	t.mu[lane].RUnlock()
+	g.lane = lane
 	if err == nil && st == lease.Expired {
 		t.k.stats.misses.Add(1)
 		g.e, err = t.loadCurrent(ctx, purpose)
@@ -122,20 +124,20 @@ func (t *tenantCache) grantCurrent(ctx context.Context, purpose string) (grant, 
 }
 
 // grantOpen finds the data key that an envelope names.
-func (t *tenantCache) grantOpen(ctx context.Context, purpose string, h *format.Header) (grant, error) {
+func (t *tenantCache) grantOpen(ctx context.Context, purpose string, h *format.Header, lane int) (grant, error) {
 	if t.k.perOperation {
 		return t.openAlone(ctx, purpose, h)
 	}
-	return t.grantLeased(ctx, purpose, h)
+	return t.grantLeased(ctx, purpose, h, lane)
 }
 
 // grantLeased is grantOpen with a lease, whatever the mode.
-func (t *tenantCache) grantLeased(ctx context.Context, purpose string, h *format.Header) (grant, error) {
+func (t *tenantCache) grantLeased(ctx context.Context, purpose string, h *format.Header, lane int) (grant, error) {
 	var inside wrapping
 	if h.Policy != format.PolicyREF {
 		inside = wrappingOf(h)
 	}
-	t.mu.RLock()
+	t.mu[lane].RLock()
 	id := entryID{purpose: purpose, dataKey: h.DataKey, key: t.primary()}
 	e := t.entries[id]
 	if e == nil && !inside.none() {
@@ -143,8 +145,8 @@ func (t *tenantCache) grantLeased(ctx context.Context, purpose string, h *format
 		e = t.entries[id]
 	}
 	g, st, err := t.look(e)
-	t.mu.RUnlock()
-	g.from = inside
+	t.mu[lane].RUnlock()
+	g.from, g.lane = inside, lane
 	if err != nil || st != lease.Expired {
 		g, err = t.served(ctx, g, st, err)
 	} else {
@@ -184,7 +186,7 @@ func (t *tenantCache) served(ctx context.Context, g grant, st lease.State, err e
 	if err != nil {
 		return g, err
 	}
-	t.hits.Add(1)
+	t.mu[g.lane].hits.Add(1)
 	if st == lease.Refresh {
 		t.renew(ctx, g.e, g.from)
 	}

@@ -40,13 +40,13 @@ type hold struct {
 // message; its steps count the bytes.
 func (t *tenantCache) holdSeal(ctx context.Context, purpose string) (*hold, error) {
 	h := &hold{t: t, event: Event{Op: OpSeal, Scope: Scope{t.tenant, purpose}}, seals: true}
-	return h.begin(ctx, func() (grant, error) { return t.grantSeal(ctx, purpose, 0) })
+	return h.begin(ctx, func() (grant, error) { return t.grantSeal(ctx, purpose, 0, 0) })
 }
 
 // holdOpen begins a long Open of an envelope with header f.
 func (t *tenantCache) holdOpen(ctx context.Context, purpose string, f *format.Header) (*hold, error) {
 	h := &hold{t: t, event: Event{Op: OpOpen, Scope: Scope{t.tenant, purpose}, DataKey: f.DataKey}}
-	return h.begin(ctx, func() (grant, error) { return t.grantLeased(ctx, purpose, f) })
+	return h.begin(ctx, func() (grant, error) { return t.grantLeased(ctx, purpose, f, 0) })
 }
 
 func (h *hold) begin(ctx context.Context, get func() (grant, error)) (*hold, error) {
@@ -226,14 +226,14 @@ func (w worker) withKey(raw []byte, shared *floe.Keyed) error { return w.f(w.i, 
 // first: whatever erases the traces of key bytes does so for each goroutine.
 func (d *DEK) share(n int, f stepFunc) error {
 	if n <= 1 {
-		return d.lend(worker{f, 0})
+		return d.lend(worker{f, 0}, 0)
 	}
 	errs := make([]error, n)
 	var wg sync.WaitGroup
 	for i := 1; i < n; i++ {
-		wg.Go(func() { errs[i] = d.lend(worker{f, i}) })
+		wg.Go(func() { errs[i] = d.lend(worker{f, i}, i%laneCount) })
 	}
-	errs[0] = d.lend(worker{f, 0})
+	errs[0] = d.lend(worker{f, 0}, 0)
 	wg.Wait()
 	for _, err := range errs {
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/fips140"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -94,5 +95,39 @@ func TestI20_CloseWaitsForOperations(t *testing.T) {
 		_, err := env.Keeper.Seal(t.Context(), byok.Scope{Tenant: "a"}, nil, nil)
 		want(t, "Seal", err, byok.ErrClosed)
 		closers.Wait()
+	})
+}
+
+// And it waits for all that one tenant has under way, in whichever lane.
+func TestI20_CloseWaitsInEachLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &hookSink{MemAudit: new(byok.MemAudit)}
+		env := byoktest.New(t, &byoktest.Options{Sink: sink})
+		env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		sink.before(func(e byok.Event) {
+			if e.Op == byok.OpOpen && e.Outcome == byok.OutcomeSuccess {
+				time.Sleep(time.Minute)
+			}
+		})
+		const n = 3 * byok.LaneCount
+		var under atomic.Int32
+		for range n {
+			under.Add(1)
+			go func() {
+				defer under.Add(-1)
+				_, err := env.Keeper.Open(t.Context(), byok.Scope{Tenant: "acme"}, sealed, nil)
+				want(t, "Open", err, byok.ErrClosed)
+			}()
+		}
+		time.Sleep(time.Second)
+		if under.Load() != n {
+			t.Fatal("they are not under way: this test could pass on nothing")
+		}
+		begun := time.Now()
+		_ = env.Keeper.Close()
+		if after := time.Since(begun); after != 59*time.Second {
+			t.Errorf("closed after %v", after)
+		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
@@ -15,6 +16,7 @@ type operation struct {
 	job
 	bound []byte          // what the payload is bound to
 	ids   strings.Builder // of events
+	lane  int             // of every lock that it takes
 }
 
 // job is what an operation is about. Nothing of it outlives the operation.
@@ -32,7 +34,7 @@ type job struct {
 	size          int
 }
 
-var operations = sync.Pool{New: func() any { return new(operation) }}
+var operations = sync.Pool{New: func() any { return &operation{lane: nextLane()} }}
 
 // begin checks what every operation checks first. Whoever gets an operation ends it.
 func (k *Keeper) begin(s Scope, dst, in, aad []byte) (*operation, error) {
@@ -44,16 +46,17 @@ func (k *Keeper) begin(s Scope, dst, in, aad []byte) (*operation, error) {
 		return nil, ErrClosed
 	}
 	t := k.cache(s.Tenant)
-	if !t.enter() {
+	o := operations.Get().(*operation)
+	if !t.enter(o.lane) {
+		operations.Put(o)
 		return nil, ErrClosed
 	}
-	o := operations.Get().(*operation)
 	o.job = job{t: t, scope: s, dst: dst, in: in, aad: aad}
 	return o, nil
 }
 
 func (o *operation) end() {
-	o.t.leave()
+	o.t.leave(o.lane)
 	o.job = job{}
 	clear(o.bound)
 	operations.Put(o)
@@ -62,9 +65,9 @@ func (o *operation) end() {
 // find implements borrower.
 func (o *operation) find(ctx context.Context) (g grant, err error) {
 	if o.seals {
-		g, err = o.t.grantSeal(ctx, o.scope.Purpose, len(o.in))
+		g, err = o.t.grantSeal(ctx, o.scope.Purpose, int64(len(o.in)), o.lane)
 	} else {
-		g, err = o.t.grantOpen(ctx, o.scope.Purpose, &o.header)
+		g, err = o.t.grantOpen(ctx, o.scope.Purpose, &o.header, o.lane)
 	}
 	o.g = g
 	return g, err
@@ -116,23 +119,26 @@ func (o *operation) deliver(ctx context.Context, e Event, err error) ([]byte, er
 	if o.seals {
 		last = &o.t.sealed
 	}
-	last.Store(now.UnixNano())
+	// To the millisecond: what a core writes, the others have to fetch.
+	if ns, was := now.UnixNano(), last.Load(); ns < was || ns-was >= int64(time.Millisecond) {
+		last.Store(ns)
+	}
 	return o.out, nil
 }
 
 // enter begins an operation that Close waits for. It fails once Close has begun. Unlike
-// Keeper.enter it shares nothing with other tenants.
-func (t *tenantCache) enter() bool {
-	t.under.Add(1)
+// Keeper.enter it shares nothing with other tenants, and little with other cores.
+func (t *tenantCache) enter(lane int) bool {
+	t.mu[lane].under.Add(1)
 	if t.k.closed.Load() { // after Add: either we see Close, or Close sees us
-		t.leave()
+		t.leave(lane)
 		return false
 	}
 	return true
 }
 
-func (t *tenantCache) leave() {
-	if t.under.Add(-1) == 0 && t.k.closed.Load() {
+func (t *tenantCache) leave(lane int) {
+	if t.mu[lane].under.Add(-1) == 0 && t.k.closed.Load() {
 		t.k.gate.Lock()
 		defer t.k.gate.Unlock()
 		t.k.idle.Broadcast()
@@ -143,7 +149,9 @@ func (t *tenantCache) leave() {
 func (t *tenantCache) wait() {
 	t.k.gate.Lock()
 	defer t.k.gate.Unlock()
-	for t.under.Load() != 0 {
-		t.k.idle.Wait()
+	for i := range t.mu {
+		for t.mu[i].under.Load() != 0 {
+			t.k.idle.Wait()
+		}
 	}
 }

@@ -82,7 +82,7 @@ func (t *tenantCache) rewrapInside(ctx context.Context, purpose string, h *forma
 	_, _, err = t.readDataKey(ctx, purpose, h.DataKey)
 	switch {
 	case err == nil: // the Store's wrapping is the current one
-		g, err := t.grantLeased(ctx, purpose, h)
+		g, err := t.grantLeased(ctx, purpose, h, 0)
 		if err != nil {
 			return nil, err
 		}

@@ -101,7 +101,9 @@ func (k *Keeper) Stats() Stats {
 	now := k.clock.Now().Mono
 	k.tenants.Range(func(_, v any) bool {
 		t := v.(*tenantCache)
-		s.Hits += t.hits.Load()
+		for i := range t.mu {
+			s.Hits += t.mu[i].hits.Load()
+		}
 		t.mu.RLock()
 		s.Leases += uint64(len(t.entries))
 		t.mu.RUnlock()

@@ -244,6 +244,8 @@ var mutations = []mutation{
 		old: "clear(o.out[len(o.dst):])", new: "_ = o.out"},
 	{name: "close-forgets-operations", file: "byok.go", tests: "I20", // I20
 		old: "v.(*tenantCache).wait()", new: "_ = v"},
+	{name: "close-forgets-lanes", file: "operation.go", tests: "I20",
+		old: "\tfor i := range t.mu {", new: "\tfor i := range t.mu[:1] {"},
 	{name: "dek-keeps-keyed-state", file: "dek.go", tests: "I_3_Wipe",
 		old: "shared.Drop()", new: "_ = &shared"},
 	{name: "floe-two-share-a-state", file: "internal/floe/keyed.go", tests: "Keyed",
