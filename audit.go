@@ -73,6 +73,8 @@ const (
 	OpMaterial Op = "material" // the CMK encrypts with other key material than before
 	OpRelease  Op = "release"  // another tenant proved to own the CMK that this one had claimed
 
+	OpExport Op = "export" // the tenant's wrapped data keys and sealed records were written to an export; Reason counts them
+
 	OpDrillable Op = "drillable" // whether drills may block the tenant was set; Reason says to which
 )
 

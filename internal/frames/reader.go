@@ -23,19 +23,20 @@ type Damage struct {
 	Size   int64  // 0: nothing stands there, frames are missing
 	Number uint64 // of the first frame that was due
 	Count  uint64 // frames that are lost; 0 if that cannot be told, since no frame follows, or if a frame came out of order
+	Kind   Kind   // of the frame that is lost, if its head is whole; else 0
 	Raw    []byte // its bytes, if they are no more than one frame may have; until the next call of Next
 	Ends   bool   // the source ended in it
 }
 
 func (d *Damage) Error() string { return "frames: damaged" }
 
-// Guess returns the kind and body that a single damaged frame may have had: a flipped bit
-// leaves most of it readable. Neither is more than a hint at what was lost.
-func (d *Damage) Guess() (kind Kind, body []byte) {
+// Body returns the body that a single damaged frame may have had: a flipped bit leaves most of it
+// readable. It is no more than a hint at what was lost.
+func (d *Damage) Body() []byte {
 	if len(d.Raw) < overhead {
-		return 0, nil
+		return nil
 	}
-	return Kind(d.Raw[9]), d.Raw[headSize : len(d.Raw)-4]
+	return d.Raw[headSize : len(d.Raw)-4]
 }
 
 // Reader reads frames. It is not for concurrent use.
@@ -95,7 +96,7 @@ func (r *Reader) Next() (Frame, error) {
 	if !good || h.number < r.due {
 		d := &Damage{Offset: r.off, Size: int64(len(whole)), Number: r.due, Raw: whole}
 		if r.done = len(whole); h.number == r.due {
-			d.Count = 1
+			d.Kind, d.Count = h.kind, 1
 			r.due++
 		}
 		return Frame{}, d
