@@ -111,7 +111,13 @@ func (x *ExportedRecord) end(err error) {
 	case x.ctx.Err() != nil:
 		x.err = x.ctx.Err()
 	default:
-		x.err = &ExportError{Problem: ExportNotOpened, Record: x.Number, Name: x.Name, DataKey: x.DataKey, Offset: x.parts.offset, Err: opaque(err)}
+		switch { // who opens an export may know more of the why than who asks a Keeper: both hold all there is
+		case errors.Is(err, floe.ErrMalformed):
+			err = ErrMalformed
+		case errors.Is(err, floe.ErrAuth):
+			err = ErrOpen
+		}
+		x.err = &ExportError{Problem: ExportNotOpened, Record: x.Number, Name: x.Name, DataKey: x.DataKey, Offset: x.parts.offset, Err: err}
 	}
 }
 
@@ -187,7 +193,7 @@ type lent struct {
 	dek *DEK
 }
 
-func (l lent) Lend(_ int64, workers int, f func(int, []byte) error) error {
+func (l lent) Lend(_ int64, workers int, f func(int, []byte, *floe.Keyed) error) error {
 	return l.dek.share(workers, f)
 }
 func (l lent) Still() error         { return l.ctx.Err() }

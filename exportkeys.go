@@ -2,8 +2,6 @@ package byok
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -64,25 +62,35 @@ func (r *exportKeyring) find(ctx context.Context, purpose string, h *format.Head
 // unwrap asks under the keys that the caller trusts, in its order, and no others: what a file
 // names is only compared (MUST-15). A denial is final (MUST-16).
 func (r *exportKeyring) unwrap(ctx context.Context, purpose string, h *format.Header) (*DEK, error) {
-	if h.Policy == format.PolicyALL {
-		return nil, fmt.Errorf("%w: policy ALL", errors.ErrUnsupported)
+	w := wrappingOf(h)
+	if !w.opens(r.trusted) {
+		return nil, ErrExportUntrusted
 	}
 	ec := r.k.context(r.tenant, purpose, h.DataKey)
-	err := ErrExportUntrusted
+	parts := make([]*DEK, len(w.recipients))
+	var silent error
 	for _, key := range r.trusted {
-		in := recipientOf(h, key)
-		if in.Key == "" {
+		i := w.index(key)
+		if i < 0 {
 			continue
 		}
-		var dek *DEK
-		if dek, err = r.ask(ctx, key, in.Wrapped, ec); err == nil {
+		dek, err := r.ask(ctx, key, w.recipients[i].Wrapped, ec)
+		switch whole := w.policy == format.PolicyANY; {
+		case err == nil && whole:
 			return dek, nil
-		}
-		if !errors.Is(err, ErrKeyUnavailable) || errors.Is(err, ErrPlatform) {
+		case err == nil:
+			parts[i] = dek
+		case whole && passing(err):
+			silent = err
+		default:
+			wipeAll(parts)
 			return nil, err
 		}
 	}
-	return nil, err
+	if silent != nil {
+		return nil, silent
+	}
+	return combine(h.DataKey, parts)
 }
 
 // ask asks KMS for one data key, again and again while it gives no answer.
@@ -96,7 +104,7 @@ func (r *exportKeyring) ask(ctx context.Context, key KeyID, wrapped []byte, ec E
 			return res.dek, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case !errors.Is(err, ErrKeyUnavailable) || errors.Is(err, ErrPlatform):
+		case !passing(err):
 			return nil, err
 		case r.silent[key] || time.Since(begun) >= exportPatience:
 			r.silent[key] = true

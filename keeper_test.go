@@ -16,7 +16,7 @@ import (
 var accepted = byok.Acknowledgement{DataLossRisk: true, KeyManagement: true, NoLiability: true}
 
 // want fails the test unless err is target.
-func want(t *testing.T, what string, err, target error) {
+func want(t testing.TB, what string, err, target error) {
 	t.Helper()
 	if target == nil && err != nil || target != nil && !errors.Is(err, target) {
 		t.Fatalf("%s: got %v, want %v", what, err, target)

@@ -30,7 +30,7 @@ var exportRecords = flag.Int("exportrecords", 5000, "records of the large export
 
 // leaving is a tenant that leaves: its records, and the access to its CMK that is its own.
 type leaving struct {
-	t       *testing.T
+	t       testing.TB
 	env     *byoktest.Env
 	tenant  *byok.Tenant
 	cmk     byok.KeyID
@@ -44,7 +44,7 @@ type kept struct {
 	plain, sealed []byte
 }
 
-func newLeaving(t *testing.T) *leaving {
+func newLeaving(t testing.TB) *leaving {
 	t.Helper()
 	env := byoktest.New(t, nil)
 	tenant, cmk := env.Tenant("acme")

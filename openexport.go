@@ -59,15 +59,21 @@ const maxExportCMKs = 1000
 //
 // trusted are the CMKs that KMS may be asked about. The export names some, but whoever made
 // the file chose them: asking about any key in a file would use the caller's credentials on an attacker's
-// word. What is wrapped by others only is not opened. For several, the order is that of asking; a denial is final,
-// and only where KMS does not answer the next one is asked.
+// word. What is wrapped by others only is not opened. Of several that each can open a data key (PolicyAny) the first is
+// asked, and the next one if KMS does not answer, but not after a denial; with PolicyAll name all.
 //
 // A nil Keyring, or no trusted, is for a look at what there is: nothing opens then.
 func OpenExport(keys Keyring, trusted []KeyID, src io.Reader) *ExportReader {
 	if keys == nil {
 		trusted = nil
 	}
-	return &ExportReader{keyring: keys, trusted: slices.Clone(trusted), frames: frames.NewReader(src), cmks: map[KeyID]uint64{}}
+	r := &ExportReader{keyring: keys, frames: frames.NewReader(src), cmks: map[KeyID]uint64{}}
+	for _, key := range trusted {
+		if !slices.Contains(r.trusted, key) {
+			r.trusted = append(r.trusted, key)
+		}
+	}
+	return r
 }
 
 // Records returns the records in the order in which they were added. It reads the source once, and
