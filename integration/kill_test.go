@@ -302,9 +302,7 @@ func writeTokens(t *testing.T, dir string, customers []*customer) string {
 	return name
 }
 
-// checkItems looks into the database that a killed server left behind: at most
-// one data key per (tenant, purpose, generation), and no half of anything. It
-// returns the number of data keys.
+// checkItems looks into the file that a killed server left behind.
 func checkItems(t *testing.T, data string, customers []*customer) (keys int) {
 	t.Helper()
 	ctx := context.Background()
@@ -317,10 +315,23 @@ func checkItems(t *testing.T, data string, customers []*customer) (keys int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkFile(t, db)
+	return checkStore(t, store, customers)
+}
+
+// checkFile lets SQLite look at its own structures.
+func checkFile(t *testing.T, db *sql.DB) {
+	t.Helper()
 	var check string
-	if err := db.QueryRowContext(ctx, "PRAGMA integrity_check").Scan(&check); err != nil || check != "ok" {
+	if err := db.QueryRow("PRAGMA integrity_check").Scan(&check); err != nil || check != "ok" {
 		t.Errorf("integrity_check: %s, %v", check, err)
 	}
+}
+
+// checkStore looks at all items: at most one data key per tenant, purpose and
+// generation, and no half of anything. It returns the number of data keys.
+func checkStore(t *testing.T, store *sqlstore.Store, customers []*customer) (keys int) {
+	t.Helper()
 	tenants := map[string]bool{}
 	for id := range items(t, store, "tenants") {
 		tenants[id] = true

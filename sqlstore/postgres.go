@@ -39,7 +39,10 @@ var postgres = dialect{
 		`CREATE INDEX byok_events_tenant ON byok_events (tenant, time, id)`,
 		`CREATE INDEX byok_events_op ON byok_events (tenant, op, time, id)`,
 	}},
-	hasSchema: `SELECT to_regclass('byok_schema') IS NOT NULL`,
+	// to_regclass would do, but for its cache: behind the lock it can still say that
+	// there is no such table when another process has just made it.
+	hasSchema: `SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+		WHERE c.relname = 'byok_schema' AND n.nspname = ANY (current_schemas(false)))`,
 	// The number is "byok" in ASCII. CREATE TABLE IF NOT EXISTS alone fails when two
 	// run it at once.
 	lock:  `SELECT pg_advisory_xact_lock(1652125547)`,
