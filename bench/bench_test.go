@@ -101,6 +101,9 @@ func messages(b *testing.B, sizes []int, works []work, run func(b *testing.B, w 
 					if err != nil {
 						b.Fatal(err)
 					}
+					if _, err := l.Open(b.Context(), "acme", sealed, aad); err != nil {
+						b.Fatal(err)
+					}
 					run(b, w, size, len(sealed)-size, func(dst []byte) error { return work.do(b, l, dst, plain, sealed) })
 				})
 			}

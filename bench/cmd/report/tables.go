@@ -159,7 +159,14 @@ func number(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-func micro(s stat) string { return number(s.median / 1e3) }
+// micro is in thousands, and marked if the runs did not agree.
+func micro(s stat) string {
+	out := number(s.median / 1e3)
+	if s.most-s.least > s.median/10 {
+		out += " ~"
+	}
+	return out
+}
 
 // spaced sets the unit off: "64 B". Names without one stay as they are.
 func spaced(name string) string {
