@@ -93,9 +93,29 @@ func (h *rawHeader) bytes() []byte {
 	return append(binary.BigEndian.AppendUint16(h.core(), uint16(orOwn(h.sectionLen, len(s)))), s...)
 }
 
+// vectorShares are the shares of n recipients: what a vector of policy ALL has for a key.
+func vectorShares(n int) []byte {
+	b := make([]byte, 32*n)
+	for i := range b {
+		b[i] = byte(i + 0x20)
+	}
+	return b
+}
+
 // forger seals under the header as it is, mistakes and all: every tag is right.
 func (h *rawHeader) forger(segment uint32) *vectors.Forger {
-	return vectors.Forge(vectorKey, format.PayloadAAD(h.core(), vectorPurpose, []byte(vectorAAD)), segment)
+	key := vectorKey
+	if h.policy == format.PolicyALL && len(h.recipients) > 1 {
+		key = vectors.DataKey(h.parsed(), vectorShares(len(h.recipients)))
+	}
+	return vectors.Forge(key, format.PayloadAAD(h.core(), vectorPurpose, []byte(vectorAAD)), segment)
+}
+
+// parsed is as much of the header as its shares need.
+func (h *rawHeader) parsed() *format.Header {
+	p := &format.Header{Policy: h.policy, Recipients: make([]format.Recipient, len(h.recipients))}
+	copy(p.DataKey[:], h.core()[8:])
+	return p
 }
 
 func (h *rawHeader) seal(pieces ...[]byte) []byte {
@@ -161,6 +181,14 @@ func goldenVectors() (all []*vectors.Vector) {
 	longest := header(format.PolicyANY, rawRecipient{strings.Repeat("p", 32), strings.Repeat("k", 2048), strings.Repeat("w", 6144), own, own, own},
 		rawRecipient{strings.Repeat("p", 32), strings.Repeat("l", 2048), strings.Repeat("w", 16384-1-2*(5+32+2048)-6144), own, own, own})
 	add("any-largest", "a recipients section of 16384 bytes, and the longest names", longest.seal(hello), hello)
+	all2, all8 := twoHeader(format.PolicyALL), header(format.PolicyALL)
+	all8.recipients = eight.recipients
+	add("all-2", "policy ALL, two recipients; the key is their shares", all2.seal(hello), hello).Key = vectorShares(2)
+	add("all-8", "policy ALL, eight recipients; the key is their shares", all8.seal(hello), hello).Key = vectorShares(8)
+	long := vectorPlain(8129)
+	add("all-2-4k-8129", "policy ALL, 8129 bytes in segments of 4096", append(all2.bytes(), all2.forger(4096).Message(pieces(long, 4096)...)...), long).Key = vectorShares(2)
+	allOrdered := header(format.PolicyALL, ordered.recipients...)
+	add("all-order", "policy ALL: shares are joined in the order of the recipients, whose providers are compared first", allOrdered.seal(hello), hello).Key = vectorShares(2)
 	h := refHeader()
 	full := vectorPlain(4064)
 	add("ref-empty-final", "a full segment, and an empty final one: no writer of byok makes it, every reader accepts it",
@@ -315,6 +343,15 @@ func badVectors() (all []*vectors.Vector) {
 	other.tenant = "umbrella"
 	add(vectors.Refused, M18, "core-swapped", "CORE of another tenant before the payload", append(other.bytes(), good[len(h.bytes()):]...)).Tenant = "umbrella"
 	add(vectors.Refused, M18, "policy-swapped", "REF turned into ANY: CORE is bound", append(anyHeader().bytes(), good[len(h.bytes()):]...))
+	dual := twoHeader(format.PolicyALL).seal(hello)
+	both := vectorShares(2)
+	add(vectors.Refused, M18, "all-one-share", "policy ALL, with the share of one recipient", dual).Key = both[:32]
+	add(vectors.Refused, M18, "all-shares-swapped", "policy ALL, shares in the other order", dual).Key = append(bytes.Clone(both[32:]), both[:32]...)
+	add(vectors.Refused, M18, "all-wrong-share", "policy ALL, the second share is another one", dual).Key = append(bytes.Clone(both[:32]), both[:32]...)
+	add(vectors.Refused, M18, "all-too-many-shares", "policy ALL, a share too many", dual).Key = vectorShares(3)
+	add(vectors.Refused, "MUST-21", "all-short-share", "policy ALL, a share of 31 bytes", dual).Key = both[:63]
+	anyOfAll := twoHeader(format.PolicyANY)
+	add(vectors.Refused, M18, "all-as-any", "ALL turned into ANY, with one share for a data key: CORE is bound", append(anyOfAll.bytes(), dual[len(anyOfAll.bytes()):]...)).Key = both[:32]
 	add(vectors.Refused, "MUST-21", "short-key", "a data key of 16 bytes", good).Key = vectorKey[:16]
 	add(vectors.Refused, M20, "final-in-the-middle", "a segment that was sealed as one of many, with the length of a final one", func() []byte {
 		f := h.forger(4096)

@@ -33,8 +33,8 @@ const (
 // The first lines of the list, and their digest: to take one away, somebody has to
 // change these two as well, and say why. .ci/run also looks into git's history.
 const (
-	sumsKept   = 139
-	sumsDigest = "32bf29d69c7745f0e537f8a6c52d3ef8aa26834c94b8ccc13248fd9af0ab37c8"
+	sumsKept   = 149
+	sumsDigest = "2ae414b36b62dfe9d3efb6774e49240886768656943fe5dfd36df56c9ad877b8"
 )
 
 func TestVectorsUpdate(t *testing.T) {

@@ -107,7 +107,7 @@ func TestReferenceReader(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v.Envelope, err = floe.Seal(head, v.Key, floe.Params{SegmentSize: segment}, format.PayloadAAD(core, v.Purpose, v.AAD), plain)
+			v.Envelope, err = floe.Seal(head, vectors.DataKey(h, v.Key), floe.Params{SegmentSize: segment}, format.PayloadAAD(core, v.Purpose, v.AAD), plain)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -251,10 +251,10 @@ func (m *mutator) bytes(n int) []byte {
 
 // header is the bytes of a good header, and how long its CORE is.
 func (m *mutator) header() (head []byte, core int) {
-	h := format.Header{Suite: format.SuiteFLOE, Policy: uint8(m.IntN(2)), Tenant: "acme"}
+	h := format.Header{Suite: format.SuiteFLOE, Policy: uint8(m.IntN(3)), Tenant: "acme"}
 	copy(h.DataKey[:], m.bytes(16))
-	if h.Policy == format.PolicyANY {
-		for i := range 1 + m.IntN(3) {
+	if h.Policy != format.PolicyREF {
+		for i := range int(h.Policy) + m.IntN(3) {
 			h.Recipients = append(h.Recipients, format.Recipient{Provider: "aws-kms", Key: fmt.Sprintf("key-%d%d", i, m.IntN(10)), Wrapped: m.bytes(1 + m.IntN(12))})
 		}
 	}
@@ -268,12 +268,18 @@ func (m *mutator) header() (head []byte, core int) {
 // make seals under a header as it is, good or not.
 func (m *mutator) make(head []byte, core int) *vectors.Vector {
 	v := &vectors.Vector{Key: m.key, Tenant: "acme", Purpose: "p-1", AAD: m.bytes(m.IntN(5))}
-	v.Envelope = append(head, m.forger(v, head[:core]).Message(m.pieces(m.IntN(3))...)...)
+	v.Envelope = append(head, m.forger(v, head, core).Message(m.pieces(m.IntN(3))...)...)
 	return v
 }
 
-func (m *mutator) forger(v *vectors.Vector, core []byte) *vectors.Forger {
-	return vectors.Forge(v.Key, format.PayloadAAD(core, v.Purpose, v.AAD), 4096)
+// forger seals under the data key, or under what its shares make, which it draws.
+func (m *mutator) forger(v *vectors.Vector, head []byte, core int) *vectors.Forger {
+	key := v.Key
+	if h, _, _, err := format.Parse(head); err == nil && h.Policy == format.PolicyALL {
+		v.Key = m.bytes(32 * len(h.Recipients))
+		key = vectors.DataKey(h, v.Key)
+	}
+	return vectors.Forge(key, format.PayloadAAD(head[:core], v.Purpose, v.AAD), 4096)
 }
 
 // pieces are n full segments and a last one.
@@ -368,7 +374,7 @@ func (m *mutator) authenticHeader(v *vectors.Vector) {
 // authenticShape seals segments of any sizes, positions and flags.
 func (m *mutator) authenticShape(v *vectors.Vector) {
 	head, core := m.header()
-	f := m.forger(v, head[:core])
+	f := m.forger(v, head, core)
 	out := append(head, f.Header()...)
 	n := 1 + m.IntN(3)
 	for i := range n {
@@ -393,7 +399,7 @@ func (m *mutator) authenticShape(v *vectors.Vector) {
 
 func (m *mutator) authenticParameters(v *vectors.Vector) {
 	head, core := m.header()
-	f := m.forger(v, head[:core])
+	f := m.forger(v, head, core)
 	segments := []uint32{4096, 65536, 1048576, 0, 32, 33, 64, 4095, 4097, 8192, 65535, 1 << 31, 0xffffffff, m.Uint32()}
 	f.Segment = segments[m.IntN(len(segments))]
 	switch m.IntN(6) {
@@ -439,12 +445,12 @@ func (m *mutator) caller(v *vectors.Vector) {
 	case 2:
 		v.AAD = m.bytes([]int{0, 1, 100, 8191, 8192, 8193}[m.IntN(6)])
 	default:
-		v.Key = m.bytes([]int{0, 16, 31, 32, 33, 48}[m.IntN(6)])
+		v.Key = m.bytes([]int{0, 16, 31, 32, 33, 64, 63}[m.IntN(7)])
 	}
 	if m.IntN(2) == 0 { // sealed for this very caller
 		head, core := m.header()
 		if len(v.Key) == 32 && len(v.Purpose) < 1<<16 {
-			v.Envelope = append(head, m.forger(v, head[:core]).Message(m.bytes(9))...)
+			v.Envelope = append(head, m.forger(v, head, core).Message(m.bytes(9))...)
 		}
 	}
 }

@@ -8,8 +8,8 @@ message in memory, and it does not promise to erase a key: to check, not to use.
 
     open_envelope(key, tenant, purpose, aad, envelope) -> bytes
 
-opens REF and ANY envelopes when given the data key; combine_shares makes the data
-key of an ALL envelope. KMS, leases and registrations are not its business (steps 5
+opens REF and ANY envelopes when given the data key, and ALL envelopes when given all
+shares, one after the other in the order of the recipients. KMS, leases and registrations are not its business (steps 5
 to 7 and 10 of SPEC.md's "Opening").
 
 As a program it reads requests from standard input and answers on standard output:
@@ -205,10 +205,14 @@ def check_arguments(tenant, purpose, aad):
 def open_envelope(key, tenant, purpose, aad, envelope):
     """The steps of "Opening" that need no KMS, in their order."""
     check_arguments(tenant, purpose, aad)
-    policy, _, named, _, core, payload = parse(envelope)
-    if named != tenant or policy == ALL:
+    policy, key_id, named, recipients, core, payload = parse(envelope)
+    if named != tenant:
         raise Refused()
     floe_segment_length(payload)
+    if policy == ALL:
+        if len(key) != 32 * len(recipients):
+            raise Refused()
+        key = combine_shares(key_id, [key[i : i + 32] for i in range(0, len(key), 32)])
     if len(key) != 32:
         raise Refused()
     return floe_open(key, payload_aad(core, purpose, aad), payload)

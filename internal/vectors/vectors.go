@@ -14,10 +14,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
+	"github.com/byok-go/byok/internal/shares"
 )
 
 // Result is what comes of an envelope.
@@ -47,7 +49,7 @@ type Vector struct {
 	Comment  string
 	Rule     string // the requirement of SPEC.md that a refusal follows from
 	Result   Result
-	Key      []byte // the data key
+	Key      []byte // the data key; with policy ALL its shares, one after the other in the order of the recipients
 	Tenant   string
 	Purpose  string
 	AAD      []byte
@@ -66,13 +68,13 @@ func (v *Vector) Open() (Result, []byte) {
 	if err != nil {
 		return Malformed, nil
 	}
-	if h.Tenant != v.Tenant || h.Policy == format.PolicyALL {
+	if h.Tenant != v.Tenant {
 		return Refused, nil
 	}
 	err = floe.Check(payload)
 	var plain []byte
 	if err == nil {
-		plain, err = floe.Open(nil, v.Key, format.PayloadAAD(core, v.Purpose, v.AAD), payload)
+		plain, err = floe.Open(nil, DataKey(h, v.Key), format.PayloadAAD(core, v.Purpose, v.AAD), payload)
 	}
 	switch {
 	case errors.Is(err, floe.ErrMalformed):
@@ -81,6 +83,22 @@ func (v *Vector) Open() (Result, []byte) {
 		return Refused, nil
 	}
 	return Opens, plain
+}
+
+// DataKey returns the data key of an envelope: key, or what its shares make. It is nil if the
+// shares are not as many as the recipients.
+func DataKey(h *format.Header, key []byte) []byte {
+	if h.Policy != format.PolicyALL {
+		return key
+	}
+	if len(key) != len(h.Recipients)*shares.Size {
+		return nil
+	}
+	made, err := shares.Combine(h.DataKey[:], slices.Collect(slices.Chunk(key, shares.Size)))
+	if err != nil {
+		return nil
+	}
+	return made
 }
 
 // Check returns what is wrong with a result, or nil.
