@@ -3,8 +3,12 @@
 //	byok drill revoke   shows that a tenant's stop is a stop
 //	byok inspect        prints what the header of an envelope says
 //
+// and for their customers:
+//
+//	byok open-export    opens an export with the customer's own access to its key
+//
 // Its exit status is 0 if what was asked for was done, and 2 if not; a drill that
-// found a broken promise has 1.
+// found a broken promise has 1, and so has an export of which something does not open.
 package main
 
 import (
@@ -22,15 +26,17 @@ import (
 // The exit statuses.
 const (
 	exitOK     = 0
-	exitBroken = 1 // the drill failed: a promise was broken
+	exitBroken = 1 // the drill failed: a promise was broken; or a part of the export does not open
 	exitFailed = 2 // it could not be done
+	exitAgain  = 3 // KMS did not answer for a part of the export
 )
 
 const usage = `usage:
   byok drill revoke [flags]   show that a tenant's stop is a stop: blocks the tenant meanwhile
   byok inspect [file]         print what the header of an envelope says (not authenticated)
+  byok open-export FILE       open a tenant's export with its own access to its key, or say what is in it
 
-byok drill revoke -h lists its flags.
+byok drill revoke -h and byok open-export -h list their flags.
 `
 
 func main() {
@@ -47,6 +53,11 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	case len(args) >= 2 && args[0] == "drill" && args[1] == "revoke":
 		var status int
 		if status, err = drillRevoke(ctx, args[2:], in, out, errs); err == nil {
+			return status
+		}
+	case len(args) >= 1 && args[0] == "open-export":
+		var status int
+		if status, err = openExport(ctx, args[1:], in, out, errs); err == nil {
 			return status
 		}
 	case len(args) == 1 && args[0] == workerCommand:

@@ -21,7 +21,7 @@ import (
 
 // The test binary is the command, too: that is what os.Executable finds.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == workerCommand || os.Args[1] == "drill") {
+	if len(os.Args) > 1 && (os.Args[1] == workerCommand || os.Args[1] == "drill" || os.Args[1] == "open-export") {
 		main()
 	}
 	os.Exit(m.Run())
