@@ -9,6 +9,7 @@ require (
 	github.com/byok-go/byok v0.0.0
 	github.com/byok-go/byok/sqlstore v0.0.0
 	github.com/ncruces/go-sqlite3 v0.37.0
+	pgregory.net/rapid v1.3.0
 )
 
 require (
