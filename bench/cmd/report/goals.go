@@ -49,8 +49,8 @@ func goals(r *results) []goal {
 		}
 	}
 
-	most("`Seal`, 64 B", "µs", 3.0, us("Message/64B/Seal/byok"))
-	most("`Open`, 64 B", "µs", 2.8, us("Message/64B/Open/byok"))
+	most("`Seal`, 64 B", "CPU µs", 3.0, us("Message/64B/Seal/byok"))
+	most("`Open`, 64 B", "CPU µs", 2.8, us("Message/64B/Open/byok"))
 	most("`Seal`, 64 B", "allocations", 6, of("Message/64B/Seal/byok", "allocs/op"))
 	most("`Open`, 64 B", "allocations", 6, of("Message/64B/Open/byok", "allocs/op"))
 	most("`AppendSeal`, 64 B", "allocations", 4, of("Message/64B/AppendSeal/byok", "allocs/op"))
@@ -58,15 +58,15 @@ func goals(r *results) []goal {
 	most("`Seal` and `Open`, 64 B", "KMS requests", 0, func(v run) float64 {
 		return of("Message/64B/Seal/byok", "kms/op")(v) + of("Message/64B/Open/byok", "kms/op")(v)
 	})
-	most("`Seal`, 1 KiB", "µs", 3.2, us("Message/1KiB/Seal/byok"))
-	most("`Open`, 1 KiB", "µs", 3.0, us("Message/1KiB/Open/byok"))
+	most("`Seal`, 1 KiB", "CPU µs", 3.2, us("Message/1KiB/Seal/byok"))
+	most("`Open`, 1 KiB", "CPU µs", 3.0, us("Message/1KiB/Open/byok"))
 	appends("64KiB", 1.35)
 	appends("1MiB", 1.08)
 	for _, op := range []string{"Seal", "Open"} {
 		least("stream of 64 MiB, "+strings.ToLower(op)+", one core", "x sio's rate", 1, ratio(us("Stream/"+op+"/sio"), us("Stream/"+op+"/byok")))
 		least("stream of 64 MiB, "+strings.ToLower(op)+", two cores", "x sio's rate", 1.6, ratio(wall("Stream/"+op+"/sio", 2), wall("Stream/"+op+"/byok", 2)))
 	}
-	most("4 KiB at random of 1 GiB", "µs", 20, us("ReadAt/1GiB/byok"))
+	most("4 KiB at random of 1 GiB", "CPU µs", 20, us("ReadAt/1GiB/byok"))
 	most("4 KiB at random, B/op", "x those of 64 MiB", 1.1, ratio(of("ReadAt/1GiB/byok", "B/op"), of("ReadAt/64MiB/byok", "B/op")))
 	for _, size := range []string{"64B", "1KiB"} {
 		for _, op := range []string{"Seal", "Open"} {

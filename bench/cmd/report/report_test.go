@@ -77,7 +77,7 @@ func TestTables(t *testing.T) {
 	r := parsed(t)
 	parts := tables(r)
 	for name, want := range map[string]string{
-		"goals":   "| `Seal`, 64 B | µs | ≤ 3 | 3 | 2 to 4 | met |\n| `Open`, 64 B | µs | ≤ 2.80 | – | NaN to NaN | **not measured** |\n",
+		"goals":   "| `Seal`, 64 B | CPU µs | ≤ 3 | 3 | 2 to 4 | met |\n| `Open`, 64 B | CPU µs | ≤ 2.80 | – | NaN to NaN | **not measured** |\n",
 		"cpu":     "| byok | 3 ~ | – |", // 2 to 4
 		"wall":    "| byok | 9 | – |",
 		"denied":  "| byok | for 34 s | stops at once | refuses | so | works |\n| tink | goes on all the time | for 10 min 10 s |",
