@@ -7,12 +7,12 @@ import (
 	"github.com/byok-go/byok/storetest"
 )
 
-func TestPostgresStoreContract(t *testing.T) {
+func TestG10_PostgresStoreContract(t *testing.T) {
 	p := newPostgres(t)
 	storetest.TestStore(t, func(t *testing.T) byok.Store { return p.store(t, p.newSchema(t)) })
 }
 
-func TestPostgresSharedStoreContract(t *testing.T) {
+func TestG10_PostgresSharedStoreContract(t *testing.T) {
 	p := newPostgres(t)
 	storetest.TestSharedStore(t, func(t *testing.T) func(*testing.T) byok.Store {
 		schema := p.newSchema(t)
@@ -20,7 +20,7 @@ func TestPostgresSharedStoreContract(t *testing.T) {
 	})
 }
 
-func TestPostgresAuditContract(t *testing.T) {
+func TestG10_PostgresAuditContract(t *testing.T) {
 	p := newPostgres(t)
 	storetest.TestAudit(t, func(t *testing.T) byok.AuditSink { return p.store(t, p.newSchema(t)) })
 	storetest.TestSharedAudit(t, func(t *testing.T) func(*testing.T) byok.AuditSink {
