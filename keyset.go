@@ -111,9 +111,10 @@ func (s *state) consent(answers []error) (err error) {
 }
 
 // passing reports whether an error of one key is the lack of an answer, so that another
-// may be asked instead. A denial never is (MUST-16), nor is a fault of our own.
+// may be asked instead. A denial never is (MUST-16), nor is a fault of our own, such as a budget
+// that is used up: whoever can keep it so would otherwise see to it that a key never gets to deny.
 func passing(err error) bool {
-	return errors.Is(err, ErrKeyUnavailable) && !errors.Is(err, ErrPlatform)
+	return errors.Is(err, ErrKeyUnavailable) && !errors.Is(err, ErrPlatform) && !errors.Is(err, errOverBudget)
 }
 
 // accessOf returns what is known of the access to a key of the tenant's, and nil if it is none of
