@@ -28,6 +28,7 @@ type site struct {
 	customers   map[string]*customer
 	acks        []ack
 	checked     int // of acks
+	backups     string
 }
 
 // eachDatabase runs a test on SQLite and on Postgres; empty makes a database.

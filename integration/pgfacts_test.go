@@ -52,7 +52,7 @@ func TestG4_PostgresDurable(t *testing.T) {
 				RETURN NEW; END $$`,
 			"CREATE TRIGGER t BEFORE INSERT OR UPDATE ON byok_items FOR EACH ROW EXECUTE FUNCTION look()",
 			"CREATE TRIGGER t BEFORE INSERT ON byok_events FOR EACH ROW EXECUTE FUNCTION look()")
-		db := openPgx(t, p.dsn(schema)+" options='"+defaults+"'")
+		db := openPgx(t, p.dsn(schema, defaults))
 		s, err := sqlstore.Open(t.Context(), db, sqlstore.Postgres)
 		if err != nil {
 			t.Fatal(err)

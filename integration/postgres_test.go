@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -164,13 +165,13 @@ func (p *postgresServer) stop(s syscall.Signal) {
 	}
 }
 
-// dsn is a connection string to a schema, "" being the default one.
-func (p *postgresServer) dsn(schema string) string {
-	dsn := fmt.Sprintf("host=%s user=byok dbname=postgres sslmode=disable", p.dir)
+// dsn is a connection string, for pgx and libpq, to a schema, "" being the default one.
+// options are settings of the session, as in "-c fsync=off".
+func (p *postgresServer) dsn(schema string, options ...string) string {
 	if schema != "" {
-		dsn += " search_path=" + schema
+		options = append(options, "-c search_path="+schema)
 	}
-	return dsn
+	return fmt.Sprintf("host=%s user=byok dbname=postgres sslmode=disable options='%s'", p.dir, strings.Join(options, " "))
 }
 
 func (p *postgresServer) open(schema string) *sql.DB {
