@@ -1,6 +1,7 @@
 package byok
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -132,7 +133,7 @@ func (q *inquiry) open(ctx context.Context, w wrapping) (dek *DEK, err error) {
 		return nil, err
 	}
 	if dek, err = w.join(q.blob.dataKey, parts); err == errNoPart {
-		err = missing
+		err = cmp.Or(missing, ErrOpen)
 	}
 	q.settle()
 	return dek, err

@@ -260,6 +260,11 @@ func TestSeveralKeysTable(t *testing.T) {
 							time.Sleep(byok.DefaultMaxAge)
 							serves(t, k, sealed, wanted)
 						}
+						h, err := s.acme.Health(t.Context())
+						want(t, "Health", err, nil)
+						if may := wanted == nil; h.CMKAccessible != may || (h.Status == byok.Healthy) != (a == up && b == up) {
+							t.Errorf("%+v", h)
+						}
 						s.set(0, up)
 						s.set(1, up)
 						time.Sleep(30 * time.Second)
@@ -330,4 +335,43 @@ func TestI10_DenialByAnyKeyStopsAll(t *testing.T) {
 			}))
 		}
 	}
+}
+
+// Under PolicyAny an outage of one key is passed over, and nothing else is: what is no outage is final, whether
+// another key would open or not (MUST-16).
+func TestAnyPassesOverOutagesOnly(t *testing.T) {
+	for code, wanted := range map[string]error{
+		"ThrottlingException": nil, "KMSInternalException": nil, "KeyUnavailableException": nil,
+		"ExpiredTokenException": byok.ErrPlatform, "AccessDeniedException": byok.ErrKeyDenied, "NotFoundException": byok.ErrKeyDenied,
+		"InvalidCiphertextException": byok.ErrOpen, "ValidationException": byok.ErrInternal,
+	} {
+		for i := range 2 {
+			t.Run(fmt.Sprint(code, i), inBubble(func(t *testing.T) {
+				s := tenantOf(t, 2, byok.PolicyAny, nil)
+				sealed := seal(t, s.k, "acme", "x", "")
+				s.Fake.Inject(kmsfake.Fault{Region: keyRegions[i], Code: code})
+				_, err := open(t, s.process(), "acme", sealed, "")
+				want(t, "Open", err, wanted)
+			}))
+		}
+	}
+}
+
+// Under PolicyAll renewals that fail because of one key wait as renewals of one key alone do, and do not
+// ask the others again and again.
+func TestRenewalsOfAllBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := tenantOf(t, 2, byok.PolicyAll, nil)
+		sealed := seal(t, s.k, "acme", "x", "")
+		time.Sleep(25 * time.Second)
+		s.set(1, down)
+		before := len(s.Fake.Calls())
+		for range 340 {
+			mustOpen(t, s.k, "acme", sealed, "", "x")
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := len(s.Fake.Calls()) - before; n < 3 || n > 60 {
+			t.Errorf("%d KMS calls in 34 s", n)
+		}
+	})
 }
