@@ -201,21 +201,22 @@ func (a *access) wait() error {
 }
 
 // release is the last question before a result leaves: is the lease that e had
-// still good? It returns nil, or why not; errLeaseEnded can be helped, see still.
-func (t *tenantCache) release(e *entry, lane int) error {
+// still good? It returns when it was, or why it is not; errLeaseEnded can be helped, see still.
+func (t *tenantCache) release(e *entry, lane int) (now lease.Time, err error) {
 	if t.k.closed.Load() {
-		return ErrClosed
+		return now, ErrClosed
 	}
 	t.mu[lane].RLock()
 	defer t.mu[lane].RUnlock()
 	if err := t.refusal(); err != nil {
-		return err
+		return now, err
 	}
-	switch t.check(e) {
+	now = t.k.clock.Now()
+	switch t.checkAt(e, now) {
 	case lease.Active, lease.Refresh:
-		return nil
+		return now, nil
 	}
-	return errLeaseEnded // refusal has told a denial
+	return lease.Time{}, errLeaseEnded // refusal has told a denial
 }
 
 // errLeaseEnded: nobody refuses, but the proof is too old by now.

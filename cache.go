@@ -82,11 +82,13 @@ type tenantCache struct {
 
 // check returns what may be done with e now: what the key that permits least does. The
 // caller holds mu.
-func (t *tenantCache) check(e *entry) lease.State {
+func (t *tenantCache) check(e *entry) lease.State { return t.checkAt(e, t.k.clock.Now()) }
+
+func (t *tenantCache) checkAt(e *entry, now lease.Time) lease.State {
 	if e.epoch != t.epoch || len(e.proofs) == 0 {
 		return lease.Expired
 	}
-	now, st := t.k.clock.Now(), lease.Refresh
+	st := lease.Refresh
 	for i := range e.proofs {
 		p := &e.proofs[i]
 		st = min(st, p.a.lease.Check(p.Proof, now, t.k.maxAge))

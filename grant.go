@@ -17,7 +17,8 @@ type grant struct {
 	from   wrapping // where an envelope carries the data key; else none
 	inside bool     // per-operation: e is for one envelope, which carries it
 	calls  []KMSCall
-	lane   int // of the operation
+	lane   int        // of the operation
+	seen   lease.Time // when use found that the result may leave; zero: it has not
 }
 
 // borrower asks for a data key, and works with it.
@@ -46,7 +47,8 @@ func (t *tenantCache) use(ctx context.Context, b borrower) (g grant, err error) 
 	if err == errWiped {
 		err = ErrKeyUnavailable
 	}
-	if rerr := t.still(ctx, g); rerr != nil {
+	var rerr error
+	if g.seen, rerr = t.stillAt(ctx, g); rerr != nil {
 		err = rerr // whatever came out, a denial is the newer truth
 	}
 	return g, err
@@ -56,9 +58,15 @@ func (t *tenantCache) use(ctx context.Context, b borrower) (g grant, err error) 
 // operation, with nobody refusing anything, is proved anew: an operation that began well
 // shall not fail because the audit log was slow (I7).
 func (t *tenantCache) still(ctx context.Context, g grant) error {
-	err := t.release(g.e, g.lane)
+	_, err := t.stillAt(ctx, g)
+	return err
+}
+
+// stillAt is still, and says when the answer was true.
+func (t *tenantCache) stillAt(ctx context.Context, g grant) (lease.Time, error) {
+	now, err := t.release(g.e, g.lane)
 	if err != errLeaseEnded || g.inside {
-		return err
+		return now, err
 	}
 	id := g.e.id
 	var e *entry
@@ -68,10 +76,10 @@ func (t *tenantCache) still(ctx context.Context, g grant) error {
 		e, err = t.loadStored(ctx, id.purpose, id.dataKey, OpLease)
 	}
 	if err != nil {
-		return err
+		return lease.Time{}, err
 	}
 	if e.id != id { // another CMK wraps it by now
-		return errLeaseEnded
+		return lease.Time{}, errLeaseEnded
 	}
 	return t.release(e, g.lane)
 }

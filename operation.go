@@ -8,6 +8,7 @@ import (
 
 	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
+	"github.com/byok-go/byok/internal/lease"
 )
 
 // operation is one Seal or Open under way. It is the memory that they need beside their
@@ -107,7 +108,10 @@ func (o *operation) bind(core []byte) {
 
 // deliver records the outcome, and returns what the caller gets.
 func (o *operation) deliver(ctx context.Context, e Event, err error) ([]byte, error) {
-	now := o.t.k.clock.Now().Wall.UTC()
+	now := o.g.seen.Wall.UTC()
+	if err != nil || o.g.seen == (lease.Time{}) {
+		now = o.t.k.clock.Now().Wall.UTC()
+	}
 	e.ID, e.Time = o.t.k.ids.nextIn(&o.ids, now), now
 	if err = o.t.deliver(ctx, e, o.g, err); err != nil {
 		if o.out != nil {

@@ -90,7 +90,7 @@ var mutations = []mutation{
 	{name: "cache-install-ignores-state", file: "cache.go", tests: ".", // suspended while KMS was asked
 		old: "if !t.prove(e, q, read, rand.Float64()) || t.refusal() != nil {", new: "if !t.prove(e, q, read, rand.Float64()) {"},
 	{name: "cache-no-refusal-at-release", file: "access.go", tests: ".", // I8
-		old: "\tif err := t.refusal(); err != nil {\n\t\treturn err\n\t}\n\tswitch t.check(e) {", new: "\tswitch t.check(e) {"},
+		old: "\tif err := t.refusal(); err != nil {\n\t\treturn now, err\n\t}\n\tnow = ", new: "\tnow = "},
 	{name: "cache-no-last-release-check", file: "envelope.go", tests: ".", // a denial while the event is recorded
 		old: "if err = t.still(ctx, g); err != nil {", new: "if false {"},
 	{name: "cache-rollback-ignored", file: "state.go", tests: ".", // I17
