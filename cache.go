@@ -74,6 +74,7 @@ type tenantCache struct {
 	hinted  lease.Time    // when the others were told that access has changed; zero once KMS has answered
 	turn    chan struct{} // holds one while a change is being made; not a mutex, since it is held across I/O
 	quotas  map[DataKeyID]*quota
+	used    lastUse
 	budget  tenantBudget
 	blobs   badBlobs
 	sealed  atomic.Int64 // when the last Seal succeeded, to the ms, in ns since 1970; 0: never

@@ -3,16 +3,15 @@ package byok
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 
 	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
 	"github.com/byok-go/byok/internal/frames"
-	"github.com/byok-go/byok/internal/random"
 )
 
 // Export begins an export: a file with the tenant's wrapped data keys and the sealed records
@@ -42,10 +41,9 @@ func (t *Tenant) Export(ctx context.Context, dst io.Writer) (*Exporter, error) {
 	if s.Lifecycle == lifecycleNone {
 		return nil, ErrNotRegistered
 	}
-	var id frames.ID
-	random.Read(id[:])
+	id := newDataKeyID() // random, and so are its first bytes
 	out := bufio.NewWriterSize(dst, 128<<10) // a frame of a small record is a few hundred bytes
-	e := &Exporter{ctx: ctx, t: c, out: out, frames: frames.NewWriter(out, id), keys: map[DataKeyID]string{},
+	e := &Exporter{ctx: ctx, t: c, out: out, frames: frames.NewWriter(out, frames.ID(binary.BigEndian.Uint64(id[:]))), keys: map[DataKeyID]string{},
 		event: Event{Op: OpExport, Scope: Scope{Tenant: t.id}, Key: s.Key, Actor: actorFrom(ctx)}}
 	if err := e.begin(within); err != nil {
 		e.Abort()
@@ -113,46 +111,25 @@ func (e *Exporter) begin(ctx context.Context) error {
 			return err
 		}
 	}
-	part := partTenant(e.t.tenant)
-	for after := prefixDataKey; ; {
-		items, err := e.t.k.store.List(ctx, part, after, MaxListLimit)
-		if err != nil {
-			return storeError(err)
-		}
-		for _, item := range items {
-			if item.ID <= after || item.Partition != part {
-				return fmt.Errorf("%w: its list of data keys is damaged", ErrStore)
-			}
-			after = item.ID
-			text, ok := strings.CutPrefix(item.ID, prefixDataKey)
-			if !ok {
-				return nil // the next kind of item
-			}
-			var id DataKeyID
-			if id.UnmarshalText([]byte(text)) != nil || id.String() != text {
-				return fmt.Errorf("%w: its list of data keys is damaged", ErrStore)
-			}
-			if err := e.key(id, item.Value); errors.Is(err, errDamaged) {
-				e.sum.Damaged = append(e.sum.Damaged, id)
-			} else if err != nil {
-				return err
-			}
-		}
-		if len(items) < MaxListLimit {
+	return e.t.k.eachDataKey(ctx, e.t.tenant, func(id DataKeyID, value []byte) error {
+		err := e.key(id, value)
+		if errors.Is(err, errDamaged) {
+			e.sum.Damaged = append(e.sum.Damaged, id)
 			return nil
 		}
-	}
+		return err
+	})
 }
 
 // key writes a data key of the Store. errDamaged: it is none.
 func (e *Exporter) key(id DataKeyID, value []byte) error {
-	var item dataKeyItem
-	if err := decodeItem(value, &item); err != nil {
+	item, _, err := decodeDataKey(e.t.tenant, id, value)
+	if err != nil {
 		return err
 	}
-	k := exportKey{item.Header, item.Purpose, item.Generation, max(0, item.CreatedAt.Unix())}
+	k := exportKey{string(item.Header), item.Purpose, item.Generation, max(0, item.CreatedAt.Unix())}
 	body := k.append(nil)
-	if _, h, ok := parseExportKey(body); !ok || h.DataKey != id || h.Tenant != e.t.tenant {
+	if _, _, ok := parseExportKey(body); !ok {
 		return errDamaged
 	}
 	if e.size += len(body); e.size > maxExportKeys {

@@ -53,7 +53,7 @@ func validService(s string) bool { return len(s) >= 1 && len(s) <= 64 && only(s,
 
 // exportKey is a data key: what the Store has of it.
 type exportKey struct {
-	header     []byte // CORE | RECIPIENTS; first, so that the data key's id is where it always is
+	header     string // CORE | RECIPIENTS; first, so that the data key's id is where it always is
 	purpose    string
 	generation uint64
 	at         int64
@@ -76,7 +76,7 @@ func parseExportKey(b []byte) (k exportKey, h *format.Header, ok bool) {
 	var purpose cryptobyte.String
 	var at uint64
 	ok = s.ReadUint8LengthPrefixed(&purpose) && s.ReadUint64(&k.generation) && s.ReadUint64(&at) && s.Empty()
-	k.header, k.purpose, k.at = b[:len(b)-len(rest)], string(purpose), int64(at)
+	k.header, k.purpose, k.at = string(b[:len(b)-len(rest)]), string(purpose), int64(at)
 	return k, h, ok && format.ValidPurpose(k.purpose) && k.at >= 0
 }
 
@@ -147,20 +147,21 @@ func parseExportPart(kind frames.Kind, b []byte) (p exportPart, ok bool) {
 // exportEnd ends an export.
 type exportEnd struct {
 	keys, records uint64
-	size          uint64            // bytes before the frame
-	sum           [sha256.Size]byte // of them
+	size          uint64 // bytes before the frame
+	sum           string // SHA-256 of them, in binary
 }
 
 func (e *exportEnd) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, e.keys)
 	b = binary.BigEndian.AppendUint64(b, e.records)
 	b = binary.BigEndian.AppendUint64(b, e.size)
-	return append(b, e.sum[:]...)
+	return append(b, e.sum...)
 }
 
 func parseExportEnd(b []byte) (e exportEnd, ok bool) {
 	s := cryptobyte.String(b)
-	ok = s.ReadUint64(&e.keys) && s.ReadUint64(&e.records) && s.ReadUint64(&e.size) && s.CopyBytes(e.sum[:]) && s.Empty()
+	ok = s.ReadUint64(&e.keys) && s.ReadUint64(&e.records) && s.ReadUint64(&e.size) && len(s) == sha256.Size
+	e.sum = string(s)
 	return e, ok
 }
 

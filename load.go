@@ -277,6 +277,7 @@ func (t *tenantCache) finish(ctx context.Context, q *inquiry, e *entry, read lea
 		Version: e.generation, Proof: e.request, Calls: q.calls}, err)
 	if err == nil {
 		if out := t.install(q, e, read); out != nil {
+			t.used.touch(e.generation, t.k.clock.Now().Wall)
 			return out, nil
 		}
 		err = t.lost()

@@ -1,7 +1,6 @@
 package byok
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -215,7 +214,7 @@ func (r *ExportReader) key(f frames.Frame) *ExportError {
 	bad := &ExportError{DataKey: h.DataKey, Offset: f.Offset}
 	switch old := r.keys.keys[h.DataKey]; {
 	case old != nil:
-		if old.purpose == k.purpose && old.generation == k.generation && old.at == k.at && bytes.Equal(old.header, k.header) {
+		if old.exportKey == k {
 			return nil
 		}
 		bad.Problem = ExportConflict
@@ -225,7 +224,6 @@ func (r *ExportReader) key(f frames.Frame) *ExportError {
 		return bad
 	}
 	r.keys.size += len(f.Body)
-	k.header = bytes.Clone(k.header)
 	r.keys.keys[h.DataKey] = &exportedKey{exportKey: k, parsed: h}
 	r.info.DataKeys++
 	r.names(h)

@@ -13,7 +13,8 @@ import (
 // what other processes on the same Store do: their Revoke, Suspend, Resume, Rotate
 // and Register take effect here within about a second. Without it they do within MaxAge.
 // It also probes once a day and tenant, in the whole fleet, that the key policy still is bound to the
-// tenant: 7 KMS requests, and DescribeKey.
+// tenant: 7 KMS requests, and DescribeKey. Once a minute it writes when data keys were last used, see
+// [Tenant.DataKeys].
 // It is optional, and one per Keeper is enough.
 func (k *Keeper) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -24,6 +25,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	// Apart: a sink or Store that hangs must not keep data keys from being wiped.
 	others.Go(func() {
 		for every(ctx, time.Minute, k.deliverAll) {
+			k.writeUsed(ctx)
 		}
 	})
 	others.Go(func() {

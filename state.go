@@ -25,6 +25,7 @@ import (
 //	                  gen:<purpose>:<generation>   which data key; its absence is what makes creation race-free
 //	                  dek:<data key id>            a wrapped data key
 //	                  use:<data key id>            how much of its limits is reserved
+//	                  used:<generation>            about when its data keys were last used
 //	cmk               <SHA-256 of the key id>      which tenant uses this CMK
 //	waiver            <SHA-256 of the waiver>      a text that somebody acknowledged
 //	changes           head, log                    what changed lately, see changelog.go

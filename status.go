@@ -32,6 +32,7 @@ const (
 	WarnWaiverOutdated       = "waiver_outdated"         // activated under an earlier waiver text
 	WarnPendingDeletion      = "cmk_pending_deletion"    // Health, if DescribeKey is granted
 	WarnDescribeNotGranted   = "describe_key_not_granted"
+	WarnDataKeysRemain       = "data_keys_remain" // the key was removed, and KeyStatus.DataKeys data keys need it: what they sealed does not open
 )
 
 // KeyStatus is the state of a tenant's key.

@@ -147,6 +147,9 @@ func (t *tenantCache) project(s *state) KeyStatus {
 	case bindingUnknown:
 		out.Warnings = append(out.Warnings, WarnPolicyBindingUnknown)
 	}
+	if s.Lifecycle == lifecycleRevoked && s.DataKeys > 0 {
+		out.Warnings = append(out.Warnings, WarnDataKeysRemain)
+	}
 	if s.Lifecycle == lifecycleActive && !out.WaiverAcknowledged {
 		out.Warnings = append(out.Warnings, WarnWaiverOutdated)
 	}

@@ -40,6 +40,7 @@ type Options struct {
 type tenant interface {
 	Register(context.Context, byok.Registration) (byok.KeyStatus, error)
 	Status(context.Context) (byok.KeyStatus, error)
+	DataKeys(context.Context) (byok.DataKeyCounts, error)
 	Health(context.Context) (byok.Health, error)
 	Revoke(ctx context.Context, reason string) (byok.KeyStatus, error)
 	Rotate(context.Context, byok.Rotation) (byok.RotationResult, error)
@@ -121,6 +122,7 @@ type route struct {
 var routes = []route{
 	{method: "POST", path: "/keys", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.RegisterKey }, ownCount: true, serve: (*handler).registerKey},
 	{method: "GET", path: "/keys", scope: ScopeRead, limit: func(l *Limits) Limit { return l.GetKey }, serve: (*handler).getKey},
+	{method: "GET", path: "/keys/data-keys", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Health }, serve: (*handler).dataKeys},
 	{method: "DELETE", path: "/keys", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.DeleteKey }, ownCount: true, serve: (*handler).deleteKey},
 	{method: "POST", path: "/keys/rotate", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Rotate }, ownCount: true, serve: (*handler).rotate},
 	{method: "GET", path: "/health", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Health }, serve: (*handler).health},

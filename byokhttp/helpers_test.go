@@ -86,6 +86,14 @@ func (t *fakeTenant) Status(ctx context.Context) (byok.KeyStatus, error) {
 	return t.key(), err
 }
 
+func (t *fakeTenant) DataKeys(ctx context.Context) (byok.DataKeyCounts, error) {
+	key := byok.KeyID{Provider: "aws-kms", ID: testARN}
+	return byok.DataKeyCounts{DataKeys: 4, Oldest: day, Damaged: 1, Groups: []byok.DataKeyGroup{
+		{Generation: 3, Keys: []byok.KeyID{key}, DataKeys: 1, Oldest: day.Add(time.Hour), Newest: day.Add(time.Hour), LastUsed: day.Add(2 * time.Hour)},
+		{Generation: 1, Keys: []byok.KeyID{key, {Provider: "aws-kms", ID: testARN + "2"}}, Policy: byok.PolicyAll, DataKeys: 3, Oldest: day, Newest: day},
+	}}, t.note(ctx, "DataKeys", nil)
+}
+
 func (t *fakeTenant) Health(ctx context.Context) (byok.Health, error) {
 	key := t.key()
 	key.Access, key.AccessClass = byok.AccessDegraded, byok.ClassThrottled

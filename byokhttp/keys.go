@@ -23,6 +23,7 @@ type keyStatus struct {
 	LastRotationAt     *string     `json:"last_rotation_at"`
 	CreatedAt          *string     `json:"created_at"`
 	DEKVersion         uint64      `json:"dek_version"`
+	DataKeys           uint64      `json:"data_keys"` // that need this key or an earlier one; beyond the contract
 	WaiverAcknowledged bool        `json:"waiver_acknowledged"`
 	Warnings           []string    `json:"warnings"`
 	Audited            *bool       `json:"audited,omitempty"` // false: see deleteKey
@@ -41,6 +42,7 @@ func newKeyStatus(s byok.KeyStatus) keyStatus {
 		LastRotationAt:     stamp(s.LastRotationAt),
 		CreatedAt:          stamp(s.CreatedAt),
 		DEKVersion:         s.DEKVersion,
+		DataKeys:           s.DataKeys,
 		WaiverAcknowledged: s.WaiverAcknowledged,
 		Warnings:           notNull(s.Warnings),
 	}

@@ -49,6 +49,7 @@ func TestGoldenNothingYet(t *testing.T) {
 			_, b, _ := e.handler.health(&call{Request: httpReq("GET", "/health"), id: Identity{Tenant: "acme"}, tenant: zeroTenant{}})
 			return b
 		}(),
+		"zero_data_keys.json": newDataKeys("acme", byok.DataKeyCounts{}),
 		"zero_audit.json": func() any {
 			_, b, _ := e.handler.audit(&call{Request: httpReq("GET", "/audit"), tenant: zeroTenant{}})
 			return b
@@ -350,7 +351,7 @@ func TestPathTricks_K6(t *testing.T) {
 func TestMethods(t *testing.T) {
 	e := newEnv(t, nil)
 	allow := map[string]string{
-		"/keys": "DELETE, GET, HEAD, POST", "/keys/rotate": "POST", "/health": "GET, HEAD", "/audit": "GET, HEAD",
+		"/keys": "DELETE, GET, HEAD, POST", "/keys/rotate": "POST", "/keys/data-keys": "GET, HEAD", "/health": "GET, HEAD", "/audit": "GET, HEAD",
 		"/legal-waiver": "GET, HEAD", "/legal-waiver/acknowledge": "POST", "/legal-waiver/status": "GET, HEAD",
 	}
 	for path, want := range allow {

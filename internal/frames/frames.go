@@ -57,7 +57,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 // ID tells containers apart.
-type ID [8]byte
+type ID uint64
 
 // head is a frame's, once its checksum was right.
 type head struct {
@@ -72,7 +72,7 @@ func (h head) size() int { return overhead + h.n }
 func appendHead(dst []byte, kind Kind, id ID, number uint64, n int) []byte {
 	at := len(dst)
 	dst = append(append(dst, marker...), Version, byte(kind))
-	dst = append(dst, id[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(id))
 	dst = binary.BigEndian.AppendUint64(dst, number)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(n))
 	return binary.BigEndian.AppendUint32(dst, checksum(dst[at:]))
@@ -89,5 +89,5 @@ func parseHead(b []byte) (h head, ok bool) {
 	if n > MaxBody {
 		return head{}, false
 	}
-	return head{ID(b[10:18]), Kind(b[9]), binary.BigEndian.Uint64(b[18:]), int(n)}, true
+	return head{ID(binary.BigEndian.Uint64(b[10:])), Kind(b[9]), binary.BigEndian.Uint64(b[18:]), int(n)}, true
 }

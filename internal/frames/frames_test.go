@@ -3,6 +3,7 @@ package frames
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -15,7 +16,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-var testID = ID([]byte("ABCDEFGH"))
+var testID = ID(binary.BigEndian.Uint64([]byte("ABCDEFGH")))
+
+func sha(b []byte) string { s := sha256.Sum256(b); return string(s[:]) }
 
 func write(t testing.TB, bodies ...[]byte) []byte {
 	t.Helper()
@@ -26,7 +29,7 @@ func write(t testing.TB, bodies ...[]byte) []byte {
 			t.Fatal(err)
 		}
 	}
-	if w.Size() != int64(out.Len()) || w.Sum() != sha256.Sum256(out.Bytes()) {
+	if w.Size() != int64(out.Len()) || w.Sum() != sha(out.Bytes()) {
 		t.Error("size or sum")
 	}
 	return out.Bytes()
@@ -99,7 +102,7 @@ func TestRoundTrip(t *testing.T) {
 
 // One flipped bit, anywhere, costs the frame that it is in, and no other.
 func TestEveryFlippedBit(t *testing.T) {
-	bodies := [][]byte{[]byte("first"), nil, []byte(marker + " in a body"), bytes.Repeat([]byte{0x5a}, 300), appendHead(nil, Record, ID{1}, 1<<40, 3), []byte("last")}
+	bodies := [][]byte{[]byte("first"), nil, []byte(marker + " in a body"), bytes.Repeat([]byte{0x5a}, 300), appendHead(nil, Record, ID(1), 1<<40, 3), []byte("last")}
 	whole := write(t, bodies...)
 	var owner []int
 	for i, b := range bodies {

@@ -12,9 +12,9 @@ import (
 type Frame struct {
 	Kind   Kind
 	Number uint64
-	Offset int64             // of its first byte
-	Sum    [sha256.Size]byte // of all bytes before it; of a frame of kind End only
-	Body   []byte            // until the next call of Next
+	Offset int64  // of its first byte
+	Sum    string // SHA-256 of all bytes before it, in binary; of a frame of kind End only
+	Body   []byte // until the next call of Next
 }
 
 // Damage is what stands where frames should. Reading goes on behind it.
@@ -103,7 +103,7 @@ func (r *Reader) Next() (Frame, error) {
 	}
 	f := Frame{Kind: h.kind, Number: h.number, Offset: r.off, Body: body}
 	if h.kind == End {
-		r.sum.Sum(f.Sum[:0])
+		f.Sum = string(r.sum.Sum(nil))
 	}
 	r.done = len(whole)
 	r.due++

@@ -56,8 +56,5 @@ func (w *Writer) Write(kind Kind, parts ...[]byte) error {
 // Size is how many bytes have been written.
 func (w *Writer) Size() int64 { return w.size }
 
-// Sum is their SHA-256.
-func (w *Writer) Sum() (s [sha256.Size]byte) {
-	w.sum.Sum(s[:0])
-	return s
-}
+// Sum is their SHA-256, in binary.
+func (w *Writer) Sum() string { return string(w.sum.Sum(nil)) }
