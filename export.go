@@ -41,7 +41,7 @@ func (t *Tenant) Export(ctx context.Context, dst io.Writer) (*Exporter, error) {
 	if s.Lifecycle == lifecycleNone {
 		return nil, ErrNotRegistered
 	}
-	id := newDataKeyID() // random, and so are its first bytes
+	id := newDataKeyID()                     // random, and so are its first bytes
 	out := bufio.NewWriterSize(dst, 128<<10) // a frame of a small record is a few hundred bytes
 	e := &Exporter{ctx: ctx, t: c, out: out, frames: frames.NewWriter(out, frames.ID(binary.BigEndian.Uint64(id[:]))), keys: map[DataKeyID]string{},
 		event: Event{Op: OpExport, Scope: Scope{Tenant: t.id}, Key: s.Key, Actor: actorFrom(ctx)}}
