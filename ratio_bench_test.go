@@ -98,6 +98,48 @@ func BenchmarkRatio(b *testing.B) {
 	}
 }
 
+// BenchmarkFloor is what the floor of BenchmarkRatio consists of, for 64 bytes, and a reading of the
+// clock: medians.
+func BenchmarkFloor(b *testing.B) {
+	key, plain, out := make([]byte, 32), make([]byte, 64), make([]byte, 0, 92)
+	fresh := func() cipher.AEAD {
+		block, err := aes.NewCipher(key)
+		if err != nil {
+			b.Fatal(err)
+		}
+		gcm, err := cipher.NewGCMWithRandomNonce(block)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return gcm
+	}
+	var iv [32]byte
+	hash, blocks, gcm := sha512.New384(), make([]byte, 11*sha512.BlockSize), fresh()
+	for _, c := range []struct {
+		name string
+		f    func()
+	}{
+		{"sha384-11-blocks", func() { hash.Write(blocks) }},
+		{"gcm-fresh-key", func() { fresh() }},
+		{"gcm-seal", func() { gcm.Seal(out, nil, plain, nil) }}, // with 12 of the random bytes
+		{"random-32", func() { _, _ = rand.Read(iv[:]) }},
+		{"clock", func() { time.Now() }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var all []float64
+			for b.Loop() {
+				begun := time.Now()
+				for range 20 {
+					c.f()
+				}
+				all = append(all, float64(time.Since(begun))/20)
+			}
+			b.ReportMetric(0, "ns/op") // of twenty
+			b.ReportMetric(median(all), "ns")
+		})
+	}
+}
+
 func median(v []float64) float64 {
 	slices.Sort(v)
 	return v[len(v)/2]
