@@ -21,6 +21,10 @@ var (
 	limitKnown   = poolLimit{perSecond: 200, atOnce: 50, patience: time.Second}
 	limitUnknown = poolLimit{perSecond: 20, atOnce: 10}
 	limitControl = poolLimit{perSecond: 60, atOnce: 20} // Register of 8 CMKs makes 56
+
+	// limitJobs paces jobs: data keys, each of which takes two or three requests that pay for
+	// nothing else. A job waits, and is never refused.
+	limitJobs = poolLimit{perSecond: 100, atOnce: 1, patience: time.Second}
 )
 
 // poolLimit: perSecond is also the burst. A request that would go over the rate waits for
@@ -142,11 +146,12 @@ func (p *pool) leave() {
 }
 
 // tenantBudget is all of one tenant's budget in this process.
-type tenantBudget struct{ known, unknown, control pool }
+type tenantBudget struct{ known, unknown, control, jobs pool }
 
 func (b *tenantBudget) init(perOperation bool) {
 	b.known.init(limitKnown)
 	b.control.init(limitControl)
+	b.jobs.init(limitJobs)
 	if perOperation { // here every envelope carries its data key
 		b.unknown.init(limitKnown)
 	} else {

@@ -52,6 +52,9 @@ type Options struct {
 	// a denial by one of them still stops the tenant.
 	AllowAnyKeyToOpenAlone bool
 
+	// Schedule rotates data keys by age and by use. By default only the limits of a data key do.
+	Schedule Schedule
+
 	// Waiver replaces DefaultWaiver.
 	Waiver *Waiver
 
@@ -98,6 +101,8 @@ type Keeper struct {
 	ids          eventIDs
 	limits       sealLimits
 	fleet        fleet
+	jobs         jobTurns
+	schedule     Schedule
 
 	tenants sync.Map // tenant -> *tenantCache
 	lru     leaseList
@@ -149,6 +154,9 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 	if k.parallelism == 0 {
 		k.parallelism = min(runtime.GOMAXPROCS(0), 4)
 	}
+	if err := opts.Schedule.use(k); err != nil {
+		return nil, err
+	}
 	if opts.Waiver != nil {
 		k.waiver = *opts.Waiver
 	}
@@ -167,6 +175,7 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 	}
 	k.ids.init()
 	k.fleet.init()
+	k.jobs.init()
 	k.idle.L = &k.gate
 	k.done, k.stop = context.WithCancel(context.Background())
 	return k, nil

@@ -55,7 +55,7 @@ func (t *Tenant) DataKeys(ctx context.Context) (DataKeyCounts, error) {
 	var out DataKeyCounts
 	groups := map[string]*DataKeyGroup{}
 	err = t.k.eachDataKey(ctx, t.id, func(id DataKeyID, value []byte) error {
-		item, h, err := decodeDataKey(t.id, id, value)
+		item, h, err := decodeDataKey(t.id, id, value, s.keys())
 		if err != nil {
 			out.Damaged++
 			return nil
@@ -146,12 +146,14 @@ func (k *Keeper) each(ctx context.Context, partition, prefix string, f func(rest
 	}
 }
 
-// decodeDataKey reads an item that must be the tenant's data key id.
-func decodeDataKey(tenant string, id DataKeyID, value []byte) (*dataKeyItem, *format.Header, error) {
+// decodeDataKey reads an item that must be the tenant's data key id, with the wrapping that opens for keys; see
+// dataKeyItem.wrapping.
+func decodeDataKey(tenant string, id DataKeyID, value []byte, keys []KeyID) (*dataKeyItem, *format.Header, error) {
 	var item dataKeyItem
 	if err := decodeItem(value, &item); err != nil {
 		return nil, nil, err
 	}
+	item.Header = item.header(tenant, id, keys)
 	h, _, rest, err := format.Parse(item.Header)
 	if err != nil || len(rest) != 0 || h.Policy == format.PolicyREF || h.Tenant != tenant || h.DataKey != id {
 		return nil, nil, errDamaged

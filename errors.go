@@ -202,10 +202,12 @@ var codes = []struct {
 	{ErrAudit, "BYOK_012"},
 	{ErrClosed, "BYOK_012"},
 	{ErrArgument, "BYOK_014"},
+	{ErrJobRunning, "BYOK_018"},
+	{ErrJobNotFound, "BYOK_019"},
 }
 
 // Code returns the stable code of an error of this package, as REST answers and
-// audit events carry it: "BYOK_001" to "BYOK_014", "" for nil, and "BYOK_007"
+// audit events carry it: "BYOK_001" to "BYOK_014", "BYOK_018", "BYOK_019", "" for nil, and "BYOK_007"
 // (internal) for everything else. README.md lists them.
 func Code(err error) string {
 	if err == nil {

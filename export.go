@@ -123,7 +123,10 @@ func (e *Exporter) begin(ctx context.Context) error {
 
 // key writes a data key of the Store. errDamaged: it is none.
 func (e *Exporter) key(id DataKeyID, value []byte) error {
-	item, _, err := decodeDataKey(e.t.tenant, id, value)
+	e.t.mu.RLock()
+	keys := e.t.state.keys()
+	e.t.mu.RUnlock()
+	item, _, err := decodeDataKey(e.t.tenant, id, value, keys)
 	if err != nil {
 		return err
 	}

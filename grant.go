@@ -78,7 +78,7 @@ func (t *tenantCache) stillAt(ctx context.Context, g grant) (lease.Time, error) 
 	if err != nil {
 		return lease.Time{}, err
 	}
-	if e.id != id { // another CMK wraps it by now
+	if id.key = e.id.key; e.id != id { // never; but that another CMK wraps it by now is no matter: it is the same data key
 		return lease.Time{}, errLeaseEnded
 	}
 	return t.release(e, g.lane)
@@ -114,8 +114,9 @@ func (t *tenantCache) grantSeal(ctx context.Context, purpose string, size int64,
 }
 
 // rollTries bounds how many data keys in a row an operation finds used up. Each takes a
-// whole generation, so a second one is a curiosity.
-const rollTries = 10
+// whole generation, so a second one is a curiosity; but generations that pass while a data key of theirs is
+// loaded, on a machine that is late, count too.
+const rollTries = 32
 
 // grantCurrent finds the data key that seals now.
 func (t *tenantCache) grantCurrent(ctx context.Context, purpose string, lane int) (grant, error) {

@@ -14,8 +14,11 @@ import (
 // beside the new status.
 func (t *Tenant) Revoke(ctx context.Context, reason string) (KeyStatus, error) {
 	return t.stop(ctx, OpRevoke, reason, func(s *state) (done bool) {
-		if s.Lifecycle == lifecycleRevoked {
+		if s.Lifecycle == lifecycleRevoked && !s.Job.active() {
 			return true
+		}
+		if s.Job.active() {
+			s.Job = nil // its item is closed by whoever comes by next: a stop waits for nobody
 		}
 		s.Lifecycle, s.RevokeReason = lifecycleRevoked, reason
 		return false
@@ -40,6 +43,7 @@ func (t *Tenant) stop(ctx context.Context, op Op, reason string, f func(*state) 
 		if s.Lifecycle == lifecycleNone {
 			return nil, false, ErrNotRegistered
 		}
+		job := s.Job
 		if f(s) {
 			return nil, true, nil
 		}
@@ -49,6 +53,11 @@ func (t *Tenant) stop(ctx context.Context, op Op, reason string, f func(*state) 
 		// The CMK is free again: the tenant may have registered it for the wrong
 		// organization. What it wrapped stays bound to this tenant by its context.
 		item, err := c.k.releaseClaims(ctx, s, t.id)
+		if job.active() && job.unswitched() && err == nil {
+			var next []Item
+			next, err = c.k.freeClaim(ctx, job.To, t.id)
+			item = append(item, next...)
+		}
 		if err != nil {
 			c.k.log.WarnContext(ctx, "byok: the claim on a removed CMK could not be released", "error", err.Error())
 		}

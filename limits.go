@@ -119,7 +119,7 @@ func (q *quota) charge(ctx context.Context, messages, bytes int64) error {
 		}
 		return nil
 	}
-	if bytes > q.t.k.limits.bytes {
+	if bytes > q.limits().bytes {
 		return fmt.Errorf("%w: larger than all that one data key may seal", ErrArgument)
 	}
 	ctx, done, err := q.t.k.within(ctx)
@@ -157,9 +157,11 @@ func (q *quota) passed() bool {
 	return q.t.state.Generation != q.generation
 }
 
+func (q *quota) limits() sealLimits { return q.t.k.limitsOf(q.id) }
+
 // low reports whether more should be fetched.
 func (q *quota) low() bool {
-	l := &q.t.k.limits
+	l := q.limits()
 	return short(q.messages.Load(), l.blockMessages) > 0 || short(q.bytes.Load(), l.blockBytes) > 0
 }
 
@@ -183,7 +185,11 @@ func (q *quota) fetchAhead(ctx context.Context) {
 		default: // somebody is at it
 			return
 		}
-		if err := q.reserve(ctx, 0); err != nil {
+		err := q.reserve(ctx, 0)
+		if err == nil && q.spent.Load() && k.schedule != (Schedule{}) && !q.passed() {
+			err = q.t.rollOver(ctx, q) // before somebody has to wait for it, at the cost of less than half a block
+		}
+		if err != nil {
 			q.notBefore.Store(int64(k.clock.Now().Mono + fetchPause))
 		}
 	}()
@@ -194,7 +200,7 @@ func (q *quota) fetchAhead(ctx context.Context) {
 // there must be at least. If the answer to the write is lost, what it may have reserved
 // is wasted. The caller has the turn.
 func (q *quota) reserve(ctx context.Context, need int64) error {
-	l, ref := q.t.k.limits, refUsage(q.t.tenant, q.id)
+	l, ref := q.limits(), refUsage(q.t.tenant, q.id)
 	for try := range changeTries {
 		if try > 0 {
 			pause(ctx, try)
@@ -245,7 +251,7 @@ func (t *tenantCache) rollOver(ctx context.Context, q *quota) error {
 		s.Generation++
 		s.LastRotationAt = event.Time
 		event.Key, event.Version = s.Key, s.Generation
-		return change{events: []Event{event}}, nil
+		return change{events: []Event{event}, writes: []Item{t.jobWrite(t.rotation(event, RotateDEK))}}, nil
 	})
 	switch {
 	case err == errLostRace:

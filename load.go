@@ -25,13 +25,9 @@ func (t *tenantCache) permitted(ctx context.Context) (read lease.Time, s *state,
 
 // loadCurrent loads the data key that seals for a purpose, making it on first use.
 func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, error) {
-	return t.fly(ctx, flightID{current: true, purpose: purpose}, OpLease, func(ctx context.Context) (*entry, error) {
-		read, s, err := t.permitted(ctx)
-		if err != nil {
-			return nil, err
-		}
+	return t.fly(ctx, flightID{current: true, purpose: purpose}, OpLease, t.again(func(ctx context.Context, read lease.Time, s *state) (*entry, error) {
 		var g generationItem
-		_, err = t.k.getJSON(ctx, refGeneration(t.tenant, purpose, s.Generation), &g)
+		_, err := t.k.getJSON(ctx, refGeneration(t.tenant, purpose, s.Generation), &g)
 		switch {
 		case err == ErrNotFound:
 			return t.create(ctx, purpose, read, s)
@@ -44,26 +40,56 @@ func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, 
 			err = fmt.Errorf("%w: the current data key is missing", ErrStore)
 		case err == nil && e.generation == s.Generation && !s.seals(t.wrappingOf(e)):
 			// Whoever can write to the Store may have put less than all keys into it.
-			e, err = nil, fmt.Errorf("%w: the current data key is not wrapped by the tenant's keys", ErrStore)
+			e, err = nil, errWrapping
 		}
 		return e, err
-	})
+	}))
 }
+
+// again makes a load of f, which gets what is permitted, and begins anew if the tenant's keys are others by the
+// end: a Move that switches fails nobody.
+func (t *tenantCache) again(f func(ctx context.Context, read lease.Time, s *state) (*entry, error)) func(context.Context) (*entry, error) {
+	return func(ctx context.Context) (*entry, error) {
+		for try := 1; ; try++ {
+			read, s, err := t.permitted(ctx)
+			if err != nil {
+				return nil, err
+			}
+			e, err := f(ctx, read, s)
+			switch err {
+			case ErrOpen, ErrKeyUnavailable, errReplaced, errWrapping:
+			default:
+				return e, err
+			}
+			if try == loadTries {
+				return e, err
+			}
+			if now, rerr := t.readState(ctx); rerr != nil || now.sameKeys(s) {
+				return e, err
+			}
+		}
+	}
+}
+
+// loadTries bounds how many moves in a row a load bears with.
+const loadTries = 3
+
+// errWrapping: what should seal can be opened with less than the tenant's keys, or with others.
+var errWrapping = newError(ErrStore, "the store failed: the current data key is not wrapped by the tenant's keys")
+
+// errReplaced: the tenant's key is another one by now.
+var errReplaced = newError(ErrKeyUnavailable, "the key was replaced meanwhile")
 
 // loadStored loads a data key of the Store. ErrNotFound is authoritative.
 func (t *tenantCache) loadStored(ctx context.Context, purpose string, id DataKeyID, op Op) (*entry, error) {
-	return t.fly(ctx, flightID{purpose: purpose, dataKey: id}, op, func(ctx context.Context) (*entry, error) {
-		read, s, err := t.permitted(ctx)
-		if err != nil {
-			return nil, err
-		}
+	return t.fly(ctx, flightID{purpose: purpose, dataKey: id}, op, t.again(func(ctx context.Context, read lease.Time, s *state) (*entry, error) {
 		item, w, err := t.readDataKey(ctx, purpose, id)
 		if err != nil {
 			return nil, err
 		}
 		e := t.newEntry(entryID{purpose: purpose, dataKey: id, key: s.Key}, item.Generation)
 		return t.unwrap(ctx, e, w, read, op)
-	})
+	}))
 }
 
 // loadInside loads a data key that only the envelope itself holds.
@@ -127,7 +153,7 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 	if q.leftOut != nil {
 		event.Reason += fmt.Sprintf("; not wrapped by %v", q.leftOut)
 	}
-	l := t.k.limits
+	l := t.k.limitsOf(id)
 	use := usageItem{layoutVersion, min(l.blockMessages, l.messages), min(l.blockBytes, l.bytes)} // who makes it will use it
 	var winner DataKeyID
 	_, err = t.change(ctx, false, func(ctx context.Context, now *state) (change, error) {
@@ -135,7 +161,7 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 			return change{}, err
 		}
 		if !now.sameKeys(q.state) {
-			return change{}, fmt.Errorf("%w: the key was replaced meanwhile", ErrKeyUnavailable)
+			return change{}, errReplaced
 		}
 		var g generationItem
 		ref := refGeneration(t.tenant, purpose, now.Generation)
@@ -149,7 +175,7 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 		e.generation, event.Version = now.Generation, now.Generation
 		ch := change{quiet: true, events: []Event{event}, writes: []Item{
 			encodeItem(ref, 0, generationItem{layoutVersion, id}),
-			encodeItem(refDataKey(t.tenant, id), 0, dataKeyItem{layoutVersion, purpose, now.Generation, event.Time, header}),
+			encodeItem(refDataKey(t.tenant, id), 0, dataKeyItem{V: layoutVersion, Purpose: purpose, Generation: now.Generation, CreatedAt: event.Time, Header: header}),
 			encodeItem(refUsage(t.tenant, id), 0, use),
 		}}
 		t.material(now, event, &ch)

@@ -21,7 +21,7 @@ const (
 	scanEvery    = 10 * time.Minute       // between two looks at all
 )
 
-// probeAll looks through all tenants, and probes those whose turn it is.
+// probeAll looks through all tenants, probes those whose turn it is, and rotates data keys that are too old.
 func (k *Keeper) probeAll(ctx context.Context) {
 	for tenant, err := range k.Tenants(ctx) {
 		if err != nil {
@@ -35,7 +35,13 @@ func (k *Keeper) probeAll(ctx context.Context) {
 		}
 		// Without a cache for each tenant there is: most have nothing due.
 		s := new(state)
-		if _, err := k.getJSON(ctx, refState(tenant), s); err != nil || !s.probeDue(tenant, k.clock.Now().Wall) {
+		if _, err := k.getJSON(ctx, refState(tenant), s); err != nil {
+			continue
+		}
+		if s.rotationDue(tenant, k.schedule.Age, k.clock.Now().Wall) {
+			k.cache(tenant).rotateDue(ctx, s)
+		}
+		if !s.probeDue(tenant, k.clock.Now().Wall) {
 			continue
 		}
 		if k.cache(tenant).probe(ctx); !sleep(ctx, probePause+rand.N(probePause/2)) {

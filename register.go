@@ -195,12 +195,16 @@ func (t *tenantCache) mayRegister(ctx context.Context, s, wanted *state, abandon
 			if err := decodeItem(i.Value, &d); err != nil {
 				return false, err
 			}
-			h, _, _, err := format.Parse(d.Header)
-			if err != nil {
+			var id DataKeyID
+			w, ok := wrapping{}, id.UnmarshalText([]byte(strings.TrimPrefix(i.ID, prefixDataKey))) == nil
+			if ok {
+				w, ok = d.wrapping(t.tenant, id, s.keys())
+			}
+			if !ok {
 				return false, fmt.Errorf("%w: a data key is damaged", ErrStore)
 			}
 			// What the keys of the past could not open either is lost to none.
-			if w := wrappingOf(h); w.opens(s.keys()) && !w.opens(wanted.keys()) {
+			if w.opens(s.keys()) && !w.opens(wanted.keys()) {
 				if !abandonData {
 					return false, ErrMoveRequired
 				}

@@ -93,7 +93,7 @@ func (t *tenantCache) rewrapInside(ctx context.Context, purpose string, h *forma
 	}
 	old, fresh := wrappingOf(h), wrapping{policy: h.Policy}
 	if !old.opens(s.keys()) {
-		return nil, ErrOpen // no KMS is asked about a key that is not registered now
+		return t.rewrapFormer(ctx, entryID{purpose: purpose, dataKey: h.DataKey}, old, s, event)
 	}
 	for _, key := range s.keys() {
 		wrapped := old.by(key)
@@ -110,17 +110,40 @@ func (t *tenantCache) rewrapInside(ctx context.Context, purpose string, h *forma
 	return fresh.recipients, nil
 }
 
+// rewrapFormer brings a data key under the tenant's CMK from under one that the tenant was moved from. That one is
+// asked for this and nothing else, if it is still to be had; no KMS is asked about a key that never was the tenant's.
+func (t *tenantCache) rewrapFormer(ctx context.Context, blob entryID, old wrapping, s *state, event *Event) ([]format.Recipient, error) {
+	for _, former := range s.Former {
+		wrapped := old.by(former)
+		if wrapped == nil || old.policy != format.PolicyANY || s.Policy != "" {
+			continue
+		}
+		blob.key = former
+		again, err := t.rewrapTo(ctx, blob, s.Key, wrapped, event)
+		return []format.Recipient{recipient(s.Key, again)}, err
+	}
+	return nil, ErrOpen
+}
+
 // rewrapUnder wraps anew what one key has wrapped: a data key, or a share of one.
 func (t *tenantCache) rewrapUnder(ctx context.Context, blob entryID, wrapped []byte, event *Event) ([]byte, error) {
+	return t.rewrapTo(ctx, blob, blob.key, wrapped, event)
+}
+
+// rewrapTo does so under another key, which is the tenant's.
+func (t *tenantCache) rewrapTo(ctx context.Context, blob entryID, to KeyID, wrapped []byte, event *Event) ([]byte, error) {
 	blob.wrapped = hashWrapped(wrapped)
 	if t.blobs.refuses(blob, t.k.clock.Now().Mono) {
 		return nil, ErrOpen
 	}
-	c, err := t.ask(blob.key, &t.budget.unknown)
+	c, err := t.ask(to, &t.budget.unknown)
 	if err != nil {
 		return nil, err
 	}
-	w := &wrapper{t: t, from: blob.key, to: blob.key, fromAccess: c.access, toAccess: c.access, pool: c.pool}
+	w := &wrapper{t: t, from: blob.key, to: to, toAccess: c.access, pool: c.pool}
+	if blob.key == to {
+		w.fromAccess = c.access
+	}
 	w.paid.Store(true)
 	fresh, err := w.wrap(ctx, wrapped, t.context(blob.purpose, blob.dataKey))
 	event.Calls, event.Reason = append(event.Calls, fresh.calls...), fresh.method

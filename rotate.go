@@ -3,6 +3,7 @@ package byok
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // Rotate starts a new generation of data keys. One validating GenerateDataKey
@@ -12,10 +13,14 @@ import (
 // Run, and within MaxAge. Older data keys go on
 // opening what they sealed.
 //
-// Errors are Seal's, and ErrNotAudited beside the result as in Register.
+// A rotation of type RotateFull then wraps every older data key anew, under the key material that the CMK has by now: a job, which
+// any process that Runs works at, and [Tenant.RunJob] does here. It makes 2 KMS requests for each data key if the key policy
+// grants ReEncrypt, and 3 if not; Seal and Open do not notice. Whatever happens on the way, each data key opens as before.
+//
+// Errors are Seal's, ErrJobRunning for RotateFull while another job is under way, and ErrNotAudited beside the result as in Register.
 func (t *Tenant) Rotate(ctx context.Context, r Rotation) (RotationResult, error) {
-	if r.Type != RotateDEK {
-		return RotationResult{}, fmt.Errorf("%w: a rotation's type must be %q", ErrArgument, RotateDEK)
+	if r.Type != RotateDEK && r.Type != RotateFull {
+		return RotationResult{}, fmt.Errorf("%w: a rotation's type must be %q or %q", ErrArgument, RotateDEK, RotateFull)
 	}
 	if err := checkText("the reason", r.Reason, maxText); err != nil {
 		return RotationResult{}, err
@@ -27,19 +32,26 @@ func (t *Tenant) Rotate(ctx context.Context, r Rotation) (RotationResult, error)
 	defer done()
 	out := RotationResult{Type: r.Type, Reason: r.Reason, StartedAt: t.k.clock.Now().Wall.UTC()}
 	event := t.k.stamp(Event{Op: OpRotate, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Reason: r.Reason, Scope: Scope{Tenant: t.id}})
-	s, err := c.rotate(ctx, &event, &out)
+	s, err := c.rotate(ctx, &event, &out, 0)
 	if s == nil {
 		_, err = t.k.conclude(ctx, event, err)
 		return RotationResult{}, err
 	}
 	out.CompletedAt = t.k.clock.Now().Wall.UTC()
+	if r.Type == RotateFull {
+		t.k.jobs.nudge()
+	}
 	return out, err
 }
 
-func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationResult) (*state, error) {
+// rotate begins a new generation: after the one named, or after any if that is 0.
+func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationResult, after uint64) (*state, error) {
 	s, err := t.readState(ctx)
 	if err == nil {
 		err = s.usable()
+	}
+	if err == nil && out.Type == RotateFull && s.Job != nil {
+		err = ErrJobRunning
 	}
 	if err != nil {
 		return nil, err
@@ -55,12 +67,15 @@ func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationRes
 	if err != nil {
 		return nil, err
 	}
-	return t.change(ctx, false, func(_ context.Context, s *state) (change, error) {
+	return t.change(ctx, false, func(ctx context.Context, s *state) (change, error) {
 		if err := s.usable(); err != nil {
 			return change{}, err
 		}
 		if !s.sameKeys(q.state) {
-			return change{}, fmt.Errorf("%w: the key was replaced meanwhile", ErrKeyUnavailable)
+			return change{}, errReplaced
+		}
+		if after != 0 && s.Generation != after {
+			return change{}, errLostRace
 		}
 		now := *event
 		out.ID, out.PreviousVersion, out.NewVersion = now.ID, s.Generation, s.Generation+1
@@ -68,7 +83,28 @@ func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationRes
 		s.LastRotationAt = now.Time
 		now.Version = s.Generation
 		ch := change{events: []Event{now}}
+		j := t.rotation(now, out.Type)
+		if out.Type == RotateFull {
+			if s.Job != nil {
+				return change{}, ErrJobRunning
+			}
+			on, err := t.jobsWrite(ctx, j.id)
+			if err != nil {
+				return change{}, err
+			}
+			s.Job = &activeJob{ID: j.id, Type: RotateFull, From: s.Key, To: s.Key}
+			j.State, j.EndedAt, j.Total = JobRunning, time.Time{}, int64(s.DataKeys)
+			ch.writes = append(ch.writes, on)
+		}
+		ch.writes = append(ch.writes, t.jobWrite(j))
+		out.Job = j.job(s)
 		t.material(s, now, &ch)
 		return ch, nil
 	})
+}
+
+// rotation is the item that tells of a rotation for ever after: who, when, why, from what to what. It is done.
+func (t *tenantCache) rotation(e Event, kind string) *jobItem {
+	return &jobItem{V: layoutVersion, id: e.ID, Type: kind, State: JobDone, From: e.Key, To: e.Key, Actor: e.Actor, Reason: e.Reason,
+		PreviousVersion: e.Version - 1, NewVersion: e.Version, StartedAt: e.Time, EndedAt: e.Time}
 }

@@ -32,6 +32,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		for every(ctx, followPause(), k.follow) {
 		}
 	})
+	others.Go(func() { k.runJobs(ctx) })
 	others.Go(func() {
 		for sleep(ctx, rand.N(scanEvery)); every(ctx, scanEvery, k.probeAll); {
 		}

@@ -31,7 +31,7 @@ var specTests = map[string]string{
 	"MUST-12": ".: TestStreams_A19_FailingDestination; internal/floe: TestWriterWithoutCloseNeverOpens",
 	"MUST-13": ".: TestOnlyTheTenantsKeyIsARecipient, TestMUST13_AnyKeyAlone",
 	"MUST-14": ".: TestOrderOfChecks, TestA11_NothingIsAskedForAHopelessPayload, TestA1_A2_OpenRefusesJunk",
-	"MUST-15": ".: TestD1_ForeignCMK, TestRecipientsAndPolicies, TestB9_OldRecipients, TestFromOneKeyToAll",
+	"MUST-15": ".: TestD1_ForeignCMK, TestTamperedJobs, TestRewrapAfterMove, TestRecipientsAndPolicies, TestB9_OldRecipients, TestFromOneKeyToAll",
 	"MUST-16": ".: TestDenyWins, TestSeveralKeysTable, TestI10_DenialByAnyKeyStopsAll",
 	"MUST-17": ".: TestVectors; internal/floe: TestC3_CommitmentCanary, TestC1_C2_InvisibleSalamanders, TestC5_J7_ForbiddenCalls",
 	"MUST-18": ".: TestVectors, TestA3_A4_A5_A6_A7_A8_SegmentsOutOfPlace; internal/floe: TestWrongKeyAndWrongContextGiveOneError; byokhttp: TestErrorMalformedIsInauthentic_A25",

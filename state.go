@@ -26,6 +26,8 @@ import (
 //	                  dek:<data key id>            a wrapped data key
 //	                  use:<data key id>            how much of its limits is reserved
 //	                  used:<generation>            about when its data keys were last used
+//	                  job:<id>                     a rotation or a move: what it is, and how far
+//	jobs              <tenant>                     the job that is under way, if any
 //	cmk               <SHA-256 of the key id>      which tenant uses this CMK
 //	waiver            <SHA-256 of the waiver>      a text that somebody acknowledged
 //	changes           head, log                    what changed lately, see changelog.go
@@ -34,6 +36,7 @@ const (
 	partCMK     = "cmk"
 	partWaiver  = "waiver"
 	partChanges = "changes"
+	partJobs    = "jobs"
 	idState     = "state"
 	idOutbox    = "outbox"
 )
@@ -79,29 +82,31 @@ const (
 
 // state is one tenant's item. Once read it is shared and not changed.
 type state struct {
-	V               int       `json:"v"`
-	Lifecycle       string    `json:"lifecycle,omitempty"`
-	Key             KeyID     `json:"key,omitzero"`
-	Others          []KeyID   `json:"others,omitempty"` // beside Key; see keyset.go
-	Policy          Policy    `json:"policy,omitempty"` // "" without others
-	Alias           string    `json:"alias,omitempty"`
-	Description     string    `json:"description,omitempty"`
-	Binding         string    `json:"binding,omitempty"`
-	Generation      uint64    `json:"generation,omitempty"`
-	DataKeys        uint64    `json:"data_keys,omitempty"`
-	Suspended       bool      `json:"suspended,omitempty"`
-	SuspendReason   string    `json:"suspend_reason,omitempty"`
-	RevokeReason    string    `json:"revoke_reason,omitempty"`
-	Drillable       bool      `json:"drillable,omitempty"`
-	CreatedAt       time.Time `json:"created_at,omitzero"`
-	LastValidatedAt time.Time `json:"last_validated_at,omitzero"`
-	LastRotationAt  time.Time `json:"last_rotation_at,omitzero"`
-	ProbedAt        time.Time `json:"probed_at,omitzero"`    // when a process last took it upon itself to probe the CMK
-	MaterialID      string    `json:"material_id,omitempty"` // key material of the CMK that encrypted last
-	MaterialAt      time.Time `json:"material_at,omitzero"`  // since when, as far as we saw
-	Acks            uint64    `json:"acks,omitempty"`        // how many ack:<n> there are
-	Ack             *ack      `json:"ack,omitempty"`         // the newest
-	Recent          []string  `json:"recent"`                // newest events, to find out after an error whether a write took place
+	V               int        `json:"v"`
+	Lifecycle       string     `json:"lifecycle,omitempty"`
+	Key             KeyID      `json:"key,omitzero"`
+	Others          []KeyID    `json:"others,omitempty"` // beside Key; see keyset.go
+	Policy          Policy     `json:"policy,omitempty"` // "" without others
+	Alias           string     `json:"alias,omitempty"`
+	Description     string     `json:"description,omitempty"`
+	Binding         string     `json:"binding,omitempty"`
+	Generation      uint64     `json:"generation,omitempty"`
+	DataKeys        uint64     `json:"data_keys,omitempty"`
+	Suspended       bool       `json:"suspended,omitempty"`
+	SuspendReason   string     `json:"suspend_reason,omitempty"`
+	RevokeReason    string     `json:"revoke_reason,omitempty"`
+	Drillable       bool       `json:"drillable,omitempty"`
+	CreatedAt       time.Time  `json:"created_at,omitzero"`
+	LastValidatedAt time.Time  `json:"last_validated_at,omitzero"`
+	LastRotationAt  time.Time  `json:"last_rotation_at,omitzero"`
+	ProbedAt        time.Time  `json:"probed_at,omitzero"`    // when a process last took it upon itself to probe the CMK
+	MaterialID      string     `json:"material_id,omitempty"` // key material of the CMK that encrypted last
+	MaterialAt      time.Time  `json:"material_at,omitzero"`  // since when, as far as we saw
+	Former          []KeyID    `json:"former,omitempty"`      // from which the tenant was moved: for Rewrap, and nothing else
+	Job             *activeJob `json:"job,omitempty"`         // not changed in place: a clone has the same
+	Acks            uint64     `json:"acks,omitempty"`        // how many ack:<n> there are
+	Ack             *ack       `json:"ack,omitempty"`         // the newest
+	Recent          []string   `json:"recent"`                // newest events, to find out after an error whether a write took place
 
 	revision uint64
 }
@@ -137,7 +142,9 @@ type dataKeyItem struct {
 	Purpose    string    `json:"purpose"`
 	Generation uint64    `json:"generation"`
 	CreatedAt  time.Time `json:"created_at"`
-	Header     []byte    `json:"header"` // CORE | RECIPIENTS, as in an envelope
+	Header     []byte    `json:"header"`         // CORE | RECIPIENTS, as in an envelope
+	Next       []byte    `json:"next,omitempty"` // the same under the CMK that the tenant is moved to
+	Job        string    `json:"job,omitempty"`  // that has wrapped it last: Next, or Header
 }
 
 // generationItem names the data key of a purpose and generation.
@@ -283,12 +290,45 @@ func (t *tenantCache) readDataKey(ctx context.Context, purpose string, id DataKe
 	if _, err := t.k.getJSON(ctx, refDataKey(t.tenant, id), &item); err != nil {
 		return nil, wrapping{}, err
 	}
-	h, _, rest, err := format.Parse(item.Header)
-	if err != nil || len(rest) != 0 || h.Policy == format.PolicyREF || h.Tenant != t.tenant || h.DataKey != id {
+	t.mu.RLock()
+	keys := t.state.keys()
+	t.mu.RUnlock()
+	w, ok := item.wrapping(t.tenant, id, keys)
+	if !ok {
 		return nil, wrapping{}, fmt.Errorf("%w: a data key is damaged", ErrStore)
 	}
 	if item.Purpose != purpose {
 		return nil, wrapping{}, ErrOpen // another purpose's data key: the envelope is not of this scope
 	}
-	return &item, wrappingOf(h), nil
+	return &item, w, nil
+}
+
+// wrapping returns how the data key is wrapped for whoever has keys: after the switch of a move, under the
+// new CMK. It reports false if the item is damaged.
+func (d *dataKeyItem) wrapping(tenant string, id DataKeyID, keys []KeyID) (wrapping, bool) {
+	return parseWrapping(d.header(tenant, id, keys), tenant, id)
+}
+
+// header is that wrapping as it is stored.
+func (d *dataKeyItem) header(tenant string, id DataKeyID, keys []KeyID) []byte {
+	if d.Next == nil {
+		return d.Header
+	}
+	if w, ok := parseWrapping(d.Header, tenant, id); !ok || w.opens(keys) {
+		return d.Header
+	}
+	if next, ok := parseWrapping(d.Next, tenant, id); ok && next.opens(keys) {
+		return d.Next
+	}
+	return d.Header
+}
+
+// parseWrapping parses what the Store has of a data key as strictly as an envelope, and reports
+// whether it is that data key's.
+func parseWrapping(header []byte, tenant string, id DataKeyID) (wrapping, bool) {
+	h, _, rest, err := format.Parse(header)
+	if err != nil || len(rest) != 0 || h.Policy == format.PolicyREF || h.Tenant != tenant || h.DataKey != id {
+		return wrapping{}, false
+	}
+	return wrappingOf(h), true
 }

@@ -128,13 +128,16 @@ type Registration struct {
 
 // Rotation asks for new data keys for new data.
 type Rotation struct {
-	Type   string // RotateDEK; "" is ErrArgument
+	Type   string // RotateDEK or RotateFull; "" is ErrArgument
 	Reason string // at most 1024 bytes, for the audit log
 }
 
 // RotateDEK starts a new generation of data keys; older ones go on opening what
 // they sealed.
 const RotateDEK = "dek"
+
+// RotateFull does the same, and wraps every older data key anew under the CMK's current key material, in the background: a job.
+const RotateFull = "full"
 
 // RotationResult is what a rotation did.
 type RotationResult struct {
@@ -143,6 +146,7 @@ type RotationResult struct {
 	PreviousVersion uint64
 	NewVersion      uint64
 	StartedAt       time.Time
-	CompletedAt     time.Time
+	CompletedAt     time.Time // of RotateFull: when its job had been begun
 	Reason          string
+	Job             Job // its ID is ID; of RotateDEK, it is done
 }

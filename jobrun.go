@@ -1,0 +1,370 @@
+package byok
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+)
+
+// How jobs are worked at.
+const (
+	jobBatch    = 16               // data keys in one write; with the job's item they fit one Apply
+	jobParallel = 8                // data keys of one job that KMS is asked about at once
+	jobLease    = 30 * time.Second // how long a process that falls silent keeps others from its job
+	jobScan     = 5 * time.Second  // between two looks for jobs, with jitter; one that begins here is seen at once
+	jobsAtOnce  = 4                // of a process, each of another tenant
+	jobPause    = time.Second      // before a job that was stopped is tried again; doubled each time
+	jobPauseMax = time.Minute
+)
+
+// jobTurns says which tenants' jobs somebody of this process is at.
+type jobTurns struct {
+	mu   sync.Mutex
+	busy map[string]bool
+	wake chan struct{} // there is a new one
+}
+
+func (w *jobTurns) init() { w.busy, w.wake = make(map[string]bool), make(chan struct{}, 1) }
+
+func (w *jobTurns) take(tenant string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.busy[tenant] {
+		return false
+	}
+	w.busy[tenant] = true
+	return true
+}
+
+func (w *jobTurns) give(tenant string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.busy, tenant)
+}
+
+func (w *jobTurns) nudge() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// RunJob works at a job here and now, and tells how far it is after each few data keys. It ends when the
+// job has ended, and with an error when something stops it: a denial of either CMK, an outage, the Store. The job is
+// then paused, or is where it was, and RunJob or any [Keeper.Run] goes on with it. So it does after a break.
+// While another process is at the job, RunJob tells what that one does, about once a second.
+func (t *Tenant) RunJob(ctx context.Context, id string) iter.Seq2[Job, error] {
+	return func(yield func(Job, error) bool) {
+		for {
+			job, err := t.stepJob(ctx, id)
+			held := err == errJobHeld
+			if held {
+				err = nil
+			}
+			if !yield(job, err) || err != nil || job.State.Ended() {
+				return
+			}
+			if held && !sleep(ctx, time.Second) {
+				yield(job, storeError(ctx.Err()))
+				return
+			}
+		}
+	}
+}
+
+// stepJob is one step of RunJob. Between steps nothing is held, and Close need not wait for who iterates.
+func (t *Tenant) stepJob(ctx context.Context, id string) (Job, error) {
+	ctx, c, done, err := t.open(ctx)
+	if err != nil {
+		return Job{}, err
+	}
+	defer done()
+	return c.stepJob(ctx, id)
+}
+
+// runJobs works at the jobs of all tenants, until ctx is done.
+func (k *Keeper) runJobs(ctx context.Context) {
+	slots := make(chan struct{}, jobsAtOnce)
+	var others sync.WaitGroup
+	defer others.Wait()
+	for {
+		k.workJobs(ctx, slots, &others)
+		timer := time.NewTimer(jobScan - jobScan/10 + rand.N(jobScan/5))
+		select {
+		case <-timer.C:
+		case <-k.jobs.wake:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		timer.Stop()
+	}
+}
+
+// workJobs looks for jobs, and begins to work at them.
+func (k *Keeper) workJobs(ctx context.Context, slots chan struct{}, others *sync.WaitGroup) {
+	for after := ""; ; {
+		items, err := k.store.List(ctx, partJobs, after, MaxListLimit)
+		if err != nil {
+			if ctx.Err() == nil {
+				k.log.WarnContext(ctx, "byok: the jobs could not be listed", "error", storeError(err).Error())
+			}
+			return
+		}
+		for _, i := range items {
+			var j jobsItem
+			if after = i.ID; decodeItem(i.Value, &j) != nil || j.Job == "" {
+				continue
+			}
+			select {
+			case slots <- struct{}{}:
+			default: // at the next look
+				return
+			}
+			others.Go(func() {
+				defer func() { <-slots }()
+				k.workJob(ctx, i.ID, j.Job)
+			})
+		}
+		if len(items) < MaxListLimit {
+			return
+		}
+	}
+}
+
+// workJob works at one job until it has ended, is paused, or somebody else is at it.
+func (k *Keeper) workJob(ctx context.Context, tenant, id string) {
+	t := k.Tenant(tenant)
+	if c, err := t.Job(ctx, id); err != nil || c.State == JobPaused && !t.due(ctx, id) {
+		return
+	}
+	for {
+		job, err := t.stepJob(ctx, id)
+		switch {
+		case err == errJobHeld || ctx.Err() != nil || job.State.Ended():
+			return
+		case err != nil:
+			if !errors.Is(err, ErrKeyRevoked) && !errors.Is(err, ErrKeyUnavailable) { // which have events of their own
+				k.log.WarnContext(ctx, "byok: a job is paused", "tenant", tenant, "job", id, "error", err.Error())
+			}
+			return
+		}
+	}
+}
+
+// due reports whether a paused job may be tried again.
+func (t *Tenant) due(ctx context.Context, id string) bool {
+	ctx, c, done, err := t.open(ctx)
+	if err != nil {
+		return false
+	}
+	defer done()
+	j, err := c.readJob(ctx, id)
+	return err == nil && !c.k.clock.Now().Wall.Before(j.NotBefore)
+}
+
+// stepJob does as much of a job as goes into one write. Any number of processes may call it at once: what they
+// write carries the revision of the job's item, so that all but one of them are refused as a whole, and no data
+// key's item is ever replaced by what was made from an older one.
+func (t *tenantCache) stepJob(ctx context.Context, id string) (Job, error) {
+	j, err := t.readJob(ctx, id)
+	if err != nil {
+		return Job{}, err
+	}
+	s, err := t.readState(ctx)
+	if err != nil {
+		return Job{}, err
+	}
+	if j.State.Ended() {
+		return j.job(s), t.tidy(ctx, j)
+	}
+	if !t.k.jobs.take(t.tenant) {
+		return j.job(s), errJobHeld
+	}
+	defer t.k.jobs.give(t.tenant)
+	a := s.Job
+	if a == nil || a.ID != id {
+		return t.abandonJob(ctx, j) // a Revoke, which waits for nobody
+	}
+	// The state says what is done. What the item says of it is for people, and must be the same.
+	if a.Type != j.Type || a.From != j.From || a.To != j.To || j.Cursor != "" && !strings.HasPrefix(j.Cursor, prefixDataKey) {
+		return j.job(s), fmt.Errorf("%w: a job does not fit its tenant's state", errDamaged)
+	}
+	if !a.Switched && a.From != s.Key {
+		return t.abandonJob(ctx, j) // another key was registered, and the data abandoned
+	}
+	if err = t.holdJob(ctx, j); err == nil {
+		err = t.goOn(ctx, s, j)
+	}
+	if errors.Is(err, ErrConflict) { // somebody else was faster: their step counts
+		err = errJobHeld
+	}
+	if now, rerr := t.readState(ctx); rerr == nil {
+		s = now
+	}
+	if now, rerr := t.readJob(ctx, id); rerr == nil {
+		j = now
+	}
+	return j.job(s), err
+}
+
+// goOn does the step, for whoever holds the job. Its error is ErrConflict if somebody else was faster.
+func (t *tenantCache) goOn(ctx context.Context, s *state, j *jobItem) error {
+	if err := t.permits(ctx, s); err != nil {
+		return t.pauseJob(ctx, s, j, nil, err)
+	}
+	if s.Job.Switched {
+		return t.stepClean(ctx, s, j)
+	}
+	return t.stepWrap(ctx, s, j)
+}
+
+// holdJob makes this process the one that is at the job, for a while. It saves work: that two
+// processes do no harm rests on revisions alone, and not on anybody's clock.
+func (t *tenantCache) holdJob(ctx context.Context, j *jobItem) error {
+	now, me := t.k.clock.Now().Wall.UTC(), t.k.ids.process()
+	left := j.LeaseUntil.Sub(now)
+	switch {
+	case j.Owner == me && left > jobLease/2 && left <= jobLease:
+		return nil
+	case j.Owner != me && j.Owner != "" && left > 0 && left <= jobLease: // longer: a clock that was far ahead
+		return errJobHeld
+	}
+	j.Owner, j.LeaseUntil = me, now.Add(jobLease)
+	return t.writeJob(ctx, j)
+}
+
+// writeJob writes the job's item, and items beside it. Its error is ErrConflict if somebody else has
+// written it, and may be ErrStore although all was written: then the next step begins with what there is.
+func (t *tenantCache) writeJob(ctx context.Context, j *jobItem, beside ...Item) error {
+	err := t.k.store.Apply(ctx, append(beside, t.jobWrite(j))...)
+	if errors.Is(err, ErrConflict) {
+		return ErrConflict
+	}
+	if err != nil {
+		return storeError(err)
+	}
+	j.revision++
+	return nil
+}
+
+// permits returns why the job may not go on now. Lifecycle and suspension hold for jobs as for
+// data, but for a move of a key that had been removed when the move was begun.
+func (t *tenantCache) permits(ctx context.Context, s *state) error {
+	a := s.Job
+	switch {
+	case a.Switched: // no KMS is asked any more
+	case s.Suspended:
+		return ErrSuspended
+	case s.Lifecycle == lifecycleRevoked && !a.Revoked, s.Lifecycle == lifecycleNone:
+		return ErrKeyRemoved
+	}
+	if a.unswitched() {
+		// Never to another tenant's CMK, whatever the items say.
+		if h, err := t.k.readClaim(ctx, a.To); err != nil || h.tenant != t.tenant {
+			return errors.Join(ErrKeyTaken, err)
+		}
+	}
+	return t.k.fleet.refusal()
+}
+
+// pauseJob keeps what was done, and why it does not go on now. It returns that.
+func (t *tenantCache) pauseJob(ctx context.Context, s *state, j *jobItem, done []Item, why error) error {
+	first := j.State != JobPaused
+	if j.State = JobPaused; s.Job.Switched {
+		j.State = JobSwitching
+	}
+	now := t.k.clock.Now().Wall.UTC()
+	d := min(jobPause<<min(j.Pauses, 10), jobPauseMax)
+	j.Why, j.NotBefore, j.Pauses = Code(why), now.Add(d/2+rand.N(d/2)), j.Pauses+1
+	j.Owner, j.LeaseUntil = "", time.Time{}
+	// What was wrapped is kept although ctx may have ended: KMS was asked for it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if err := t.writeJob(ctx, j, done...); err != nil {
+		return err
+	}
+	if first {
+		e := Event{Op: OpJob, Scope: Scope{Tenant: t.tenant}, Key: j.To, Actor: j.Actor, Reason: j.Type + " " + j.id + " is paused"}
+		e.fail(why)
+		t.k.note(ctx, e)
+	}
+	return why
+}
+
+// abandonJob closes the item of a job that the tenant's state does not name any more, or that is about a key
+// which is not the tenant's.
+func (t *tenantCache) abandonJob(ctx context.Context, j *jobItem) (Job, error) {
+	event := t.k.stamp(Event{Op: OpJob, Outcome: OutcomeSuccess, Scope: Scope{Tenant: t.tenant}, Key: j.To,
+		Reason: j.Type + " " + j.id + " ended: the key was removed, or replaced"})
+	var out Job
+	s, err := t.change(ctx, false, func(ctx context.Context, s *state) (change, error) {
+		now, err := t.readJob(ctx, j.id)
+		if err != nil {
+			return change{}, err
+		}
+		mine := s.Job != nil && s.Job.ID == j.id
+		if now.State.Ended() || mine && (s.Job.Switched || s.Job.From == s.Key) {
+			out = now.job(s)
+			return change{}, errUnchanged
+		}
+		if other := s.Job; !mine && other != nil { // a newer job: the list names that one
+			writes := []Item{t.closeJob(s, now, JobCancelled)}
+			s.Job, out = other, now.job(s)
+			return change{quiet: true, events: []Event{event}, writes: writes}, nil
+		}
+		writes, err := t.endJob(ctx, s, now, JobCancelled)
+		out = now.job(s)
+		return change{quiet: true, events: []Event{event}, writes: writes}, err
+	})
+	if s != nil || err == errUnchanged || errors.Is(err, ErrNotAudited) {
+		err = nil
+	}
+	return out, err
+}
+
+// tidy takes a job that has ended off the list, if it is on it still. Before, it takes out the wrappings under CMKs that did
+// not become the tenant's key, of moves that were cancelled: they are never used, but whoever holds such a CMK should not find them.
+func (t *tenantCache) tidy(ctx context.Context, j *jobItem) error {
+	var on jobsItem
+	rev, err := t.k.getJSON(ctx, refJobs(t.tenant), &on)
+	if err == ErrNotFound || err == nil && on.Job != j.id { // a newer job sees to what this one left
+		return nil
+	}
+	for after := ""; err == nil; {
+		var page []*piece
+		if page, err = t.pieces(ctx, after, jobBatch); err != nil || len(page) == 0 {
+			break
+		}
+		// After the page: what is in it is of no job that is under way now.
+		s, serr := t.readState(ctx)
+		if serr != nil || s.Job != nil {
+			return serr
+		}
+		var writes []Item
+		for _, p := range page {
+			if after = p.item.ID; !p.damaged && p.key.Next != nil {
+				p.key.Next = nil
+				writes = append(writes, encodeItem(p.item.Ref, p.item.Revision, p.key))
+			}
+		}
+		if len(writes) > 0 {
+			err = t.k.store.Apply(ctx, writes...)
+		}
+	}
+	if err == nil {
+		err = t.k.store.Apply(ctx, encodeItem(refJobs(t.tenant), rev, jobsItem{V: layoutVersion}))
+	}
+	switch {
+	case errors.Is(err, ErrConflict): // a newer job has begun, or another process was faster
+		return nil
+	case err != nil:
+		return storeError(err)
+	}
+	return nil
+}

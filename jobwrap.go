@@ -1,0 +1,269 @@
+package byok
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/byok-go/byok/internal/format"
+)
+
+// piece is one data key of a batch.
+type piece struct {
+	item Item
+	key  dataKeyItem
+	id   DataKeyID
+	w    wrapping // of key.Header
+	next wrapping // of key.Next; none if it has none
+
+	done    bool
+	damaged bool // nothing of it has changed, and no KMS was asked; or KMS says that it is no wrapped key
+	method  string
+	err     error // why the job cannot go on
+}
+
+// pieces reads the next data keys of the tenant, after an id.
+func (t *tenantCache) pieces(ctx context.Context, after string, n int) (out []*piece, err error) {
+	for i, err := range t.list(ctx, prefixDataKey, after, n) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, t.piece(i))
+	}
+	return out, nil
+}
+
+// piece parses an item as strictly as readDataKey does.
+func (t *tenantCache) piece(i Item) *piece {
+	p := &piece{item: i}
+	ok := p.id.UnmarshalText([]byte(strings.TrimPrefix(i.ID, prefixDataKey))) == nil && decodeItem(i.Value, &p.key) == nil
+	if ok && format.ValidPurpose(p.key.Purpose) {
+		p.w, ok = parseWrapping(p.key.Header, t.tenant, p.id)
+	}
+	if ok && p.key.Next != nil {
+		p.next, ok = parseWrapping(p.key.Next, t.tenant, p.id)
+	}
+	p.damaged = !ok
+	return p
+}
+
+// ready reports whether the job has nothing to do with the data key any more.
+func (p *piece) ready(s *state, j *jobItem) bool {
+	switch {
+	case !p.w.opens(s.keys()): // given up when another key was registered: nobody can wrap it anew
+		return true
+	case j.Type == JobMove:
+		return p.key.Job == j.id && p.next.opens([]KeyID{s.Job.To})
+	}
+	return p.key.Job == j.id || p.key.Generation >= j.NewVersion // made since, under the current key material
+}
+
+// stepWrap wraps the next data keys anew, or ends the pass over all of them.
+func (t *tenantCache) stepWrap(ctx context.Context, s *state, j *jobItem) error {
+	if j.Cursor == "" {
+		j.Total, j.Looked, j.Failed = int64(s.DataKeys), 0, 0
+	}
+	batch, err := t.pieces(ctx, j.Cursor, jobBatch)
+	switch {
+	case err != nil:
+		return err
+	case len(batch) == 0 && j.Type == JobMove:
+		return t.switchKey(ctx, s, j)
+	case len(batch) == 0:
+		return t.finishJob(ctx, j)
+	}
+	if err := t.wrapBatch(ctx, s, j, batch); err == ErrConflict {
+		return err
+	} else if err != nil {
+		return t.pauseJob(ctx, s, j, nil, err)
+	}
+	var writes []Item
+	var blocked error
+	failed := int64(0)
+	for _, p := range batch {
+		switch {
+		case p.done:
+			writes = append(writes, encodeItem(p.item.Ref, p.item.Revision, p.key))
+			j.Done, j.Method = j.Done+1, p.method
+		case !p.damaged && p.err == nil && p.key.Next != nil && p.key.Job != j.id: // of a move that was cancelled
+			p.key.Next = nil
+			writes = append(writes, encodeItem(p.item.Ref, p.item.Revision, p.key))
+		case p.damaged:
+			failed++
+			t.k.log.WarnContext(ctx, "byok: a data key is damaged, and cannot be wrapped anew", "tenant", t.tenant, "item", p.item.ID, "job", j.id)
+		case p.err != nil && (blocked == nil || errors.Is(p.err, ErrKeyRevoked)): // a denial is the truth, whoever else did not answer
+			blocked = p.err
+		}
+	}
+	if blocked != nil { // what was done is kept, and the batch is looked at again
+		return t.pauseJob(ctx, s, j, writes, blocked)
+	}
+	j.Looked, j.Failed, j.Cursor = j.Looked+int64(len(batch)), j.Failed+failed, batch[len(batch)-1].item.ID
+	j.State, j.Why, j.Pauses, j.NotBefore = JobRunning, "", 0, time.Time{}
+	j.LeaseUntil = t.k.clock.Now().Wall.UTC().Add(jobLease)
+	return t.writeJob(ctx, j, writes...)
+}
+
+// wrapBatch wraps what needs it. Its error is why KMS may not be asked at all; else each piece has its own.
+func (t *tenantCache) wrapBatch(ctx context.Context, s *state, j *jobItem, batch []*piece) error {
+	todo := slices.DeleteFunc(slices.Clone(batch), func(p *piece) bool { return p.damaged || p.ready(s, j) })
+	if len(todo) == 0 {
+		return nil
+	}
+	ws, err := t.wrappers(s, j)
+	if err != nil {
+		return err
+	}
+	// One comes first, alone, while it is not known whether KMS lets us in, or lets us rewrap: else as
+	// many would be refused as there are at once.
+	if j.Method == "" || j.State == JobPaused || slices.ContainsFunc(ws, (*wrapper).denied) {
+		if t.wrapPiece(ctx, s, j, ws, todo[0]); todo[0].err != nil {
+			return todo[0].err
+		}
+		todo = todo[1:]
+	}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, jobParallel)
+	for _, p := range todo {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			t.wrapPiece(ctx, s, j, ws, p)
+		})
+	}
+	wg.Wait()
+	return nil
+}
+
+// wrappers returns what wraps, by each key of the tenant.
+func (t *tenantCache) wrappers(s *state, j *jobItem) (ws []*wrapper, err error) {
+	for _, key := range s.keys() {
+		c, err := t.ask(key, nil)
+		if err == ErrOpen { // no key of the tenant's any more: the state that says so is begun with anew
+			err = ErrConflict
+		}
+		if err != nil {
+			return nil, err
+		}
+		w := &wrapper{t: t, from: key, to: key, fromAccess: c.access, toAccess: c.access}
+		if j.Type == JobMove {
+			w.to, w.toAccess = s.Job.To, nil // which is not the tenant's yet
+		}
+		w.refused.Store(j.Method == MethodUnwrap)
+		ws = append(ws, w)
+	}
+	return ws, nil
+}
+
+// wrapPiece wraps one data key anew, and leaves the event of it. Nothing is written.
+func (t *tenantCache) wrapPiece(ctx context.Context, s *state, j *jobItem, ws []*wrapper, p *piece) {
+	if p.err = t.pace(ctx); p.err != nil {
+		return
+	}
+	event := Event{Op: OpRewrap, Scope: Scope{t.tenant, p.key.Purpose}, Key: j.To, DataKey: p.id, Version: p.key.Generation,
+		Actor: j.Actor, Reason: j.Type + " " + j.id}
+	fresh := wrapping{policy: p.w.policy, recipients: slices.Clone(p.w.recipients)}
+	if j.Type == JobMove {
+		fresh = wrapping{policy: format.PolicyANY}
+	}
+	var err error
+	for _, w := range ws {
+		old := p.w.by(w.from)
+		if old == nil {
+			continue
+		}
+		var r rewrapped
+		r, err = w.wrap(ctx, old, t.context(p.key.Purpose, p.id))
+		event.Calls = append(event.Calls, r.calls...)
+		if err != nil {
+			break
+		}
+		p.method, event.Proof = r.method, r.calls[len(r.calls)-1].RequestID
+		if j.Type == JobMove {
+			fresh.recipients = append(fresh.recipients, recipient(w.to, r.wrapped))
+			continue
+		}
+		for i := range fresh.recipients {
+			if keyOf(fresh.recipients[i]) == w.to {
+				fresh.recipients[i].Wrapped = r.wrapped
+			}
+		}
+	}
+	var header []byte
+	if err == nil {
+		header, _, err = fresh.headers(t.tenant, p.id)
+		event.Reason += ": " + p.method
+	}
+	_, err = t.k.conclude(ctx, event, err)
+	switch {
+	case err == nil:
+		p.done = true
+		if p.key.Job = j.id; j.Type == JobMove {
+			p.key.Next = header
+		} else {
+			p.key.Header, p.key.Next = header, nil
+		}
+	case errors.Is(err, ErrOpen), errors.Is(err, ErrInternal):
+		p.damaged = true
+	default:
+		p.err = err
+	}
+}
+
+// pace waits until the next data key may be wrapped.
+func (t *tenantCache) pace(ctx context.Context) error {
+	for {
+		now := t.k.clock.Now().Mono
+		due, ke := t.budget.jobs.spend(KeyID{}, now)
+		switch {
+		case ke == nil && due <= now:
+			return nil
+		case ke == nil:
+			if !sleep(ctx, due-now) {
+				return &hiddenCause{ErrKeyUnavailable, ctx.Err()}
+			}
+			return nil
+		case !sleep(ctx, max(ke.RetryAfter, time.Millisecond)):
+			return &hiddenCause{ErrKeyUnavailable, ctx.Err()}
+		}
+	}
+}
+
+// finishJob ends a job that has nothing left to do.
+func (t *tenantCache) finishJob(ctx context.Context, j *jobItem) error {
+	event := t.k.stamp(Event{Op: OpJob, Outcome: OutcomeSuccess, Actor: j.Actor, Scope: Scope{Tenant: t.tenant}, Key: j.To, Version: j.NewVersion})
+	_, err := t.change(ctx, false, func(ctx context.Context, s *state) (change, error) {
+		if err := t.fenced(ctx, s, j); err != nil {
+			return change{}, err
+		}
+		now := *j
+		event.Reason = fmt.Sprintf("%s %s is done: %d data keys wrapped anew, %d damaged", j.Type, j.id, j.Done, j.Failed)
+		writes, err := t.endJob(ctx, s, &now, JobDone)
+		return change{quiet: true, events: []Event{event}, writes: writes}, err
+	})
+	return notAudited(err)
+}
+
+// fenced is for a change that ends a step: ErrConflict if somebody else has written the job meanwhile.
+func (t *tenantCache) fenced(ctx context.Context, s *state, j *jobItem) error {
+	now, err := t.readJob(ctx, j.id)
+	switch {
+	case err != nil:
+		return err
+	case now.revision != j.revision || s.Job == nil || s.Job.ID != j.id:
+		return ErrConflict
+	}
+	return nil
+}
+
+// notAudited makes a success of a step that took effect, and whose event is in the outbox.
+func notAudited(err error) error {
+	if errors.Is(err, ErrNotAudited) {
+		return nil
+	}
+	return err
+}
