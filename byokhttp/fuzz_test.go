@@ -15,8 +15,8 @@ import (
 func FuzzHandlers(f *testing.F) {
 	for i := range routes {
 		rt := &routes[i]
-		f.Add(rt.method, rt.path, "", "Bearer "+tokenAcme, "application/json", bodies[rt.String()])
-		f.Add(rt.method, rt.path, "limit=1&cursor=x", "Bearer "+tokenRead, "application/json; charset=utf-8", `{"a":[[[[`)
+		f.Add(rt.method, rt.at(), "", "Bearer "+tokenAcme, "application/json", bodies[rt.String()])
+		f.Add(rt.method, rt.at(), "limit=1&cursor=x", "Bearer "+tokenRead, "application/json; charset=utf-8", `{"a":[[[[`)
 	}
 	f.Add("GET", "/audit", "limit=10&start=2026-01-01T00:00:00Z&end=2027-01-01T00:00:00Z&operation=seal", "Bearer "+tokenAcme, "", "")
 	f.Add("POST", "/keys", "", "Bearer "+tokenAcme, "application/json", "{\"cmk_arn\":\"\\ud800\"}")

@@ -44,6 +44,9 @@ type tenant interface {
 	Health(context.Context) (byok.Health, error)
 	Revoke(ctx context.Context, reason string) (byok.KeyStatus, error)
 	Rotate(context.Context, byok.Rotation) (byok.RotationResult, error)
+	Move(ctx context.Context, to byok.KeyID, reason string) (byok.Job, error)
+	Job(ctx context.Context, id string) (byok.Job, error)
+	CancelJob(ctx context.Context, id, reason string) (byok.Job, error)
 	AcknowledgeWaiver(context.Context, byok.Acknowledgement) (byok.WaiverStatus, error)
 	WaiverStatus(context.Context) (byok.WaiverStatus, error)
 	Audit(context.Context, byok.AuditQuery) (byok.AuditPage, error)
@@ -105,13 +108,14 @@ type call struct {
 	id     Identity
 	tenant tenant
 	route  *route
+	param  string    // what stands for {id} in the path
 	key    bucketKey // of its rate limit
 }
 
 // route is one line of the contract. Tests walk the table, so that a new route
 // without tests fails.
 type route struct {
-	method, path string
+	method, path string // a path may end with /{id}, which is 32 of [0-9a-f]
 	scope        string
 	limit        func(*Limits) Limit
 	ownCount     bool     // serve counts by itself
@@ -125,6 +129,11 @@ var routes = []route{
 	{method: "GET", path: "/keys/data-keys", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Health }, serve: (*handler).dataKeys},
 	{method: "DELETE", path: "/keys", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.DeleteKey }, ownCount: true, serve: (*handler).deleteKey},
 	{method: "POST", path: "/keys/rotate", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Rotate }, ownCount: true, serve: (*handler).rotate},
+	{method: "GET", path: "/keys/rotate/{id}", scope: ScopeRead, limit: func(l *Limits) Limit { return l.GetJob }, serve: (*handler).getJob},
+	{method: "DELETE", path: "/keys/rotate/{id}", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Rotate }, serve: (*handler).cancelJob},
+	{method: "POST", path: "/keys/move", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Move }, ownCount: true, serve: (*handler).moveKey},
+	{method: "GET", path: "/keys/move/{id}", scope: ScopeRead, limit: func(l *Limits) Limit { return l.GetJob }, serve: (*handler).getJob},
+	{method: "DELETE", path: "/keys/move/{id}", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Rotate }, serve: (*handler).cancelJob},
 	{method: "GET", path: "/health", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Health }, serve: (*handler).health},
 	{method: "GET", path: "/audit", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Audit }, query: []string{"limit", "cursor", "start", "end", "operation"}, serve: (*handler).audit},
 	{method: "GET", path: "/legal-waiver", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Waiver }, serve: (*handler).getWaiver},
@@ -134,16 +143,17 @@ var routes = []route{
 
 // find matches paths byte by byte, and only as they were sent: "/keys%2frotate",
 // "/keys/../keys" and "/keys/" are no routes, and nothing is redirected.
-func find(r *http.Request) (*route, error) {
+func find(r *http.Request) (*route, string, error) {
 	var allow []string
 	if r.URL.RawPath == "" {
 		for i := range routes {
 			rt := &routes[i]
-			if rt.path != r.URL.Path {
+			param, ok := rt.matches(r.URL.Path)
+			if !ok {
 				continue
 			}
 			if rt.method == r.Method || rt.method == http.MethodGet && r.Method == http.MethodHead {
-				return rt, nil
+				return rt, param, nil
 			}
 			allow = append(allow, rt.method)
 			if rt.method == http.MethodGet {
@@ -152,10 +162,22 @@ func find(r *http.Request) (*route, error) {
 		}
 	}
 	if allow == nil {
-		return nil, &Problem{Status: http.StatusNotFound, Code: codeRequest, Detail: "There is no such endpoint."}
+		return nil, "", &Problem{Status: http.StatusNotFound, Code: codeRequest, Detail: "There is no such endpoint."}
 	}
 	slices.Sort(allow)
-	return nil, &Problem{Status: http.StatusMethodNotAllowed, Code: codeRequest, Detail: "The endpoint does not have this method.", allow: strings.Join(allow, ", ")}
+	return nil, "", &Problem{Status: http.StatusMethodNotAllowed, Code: codeRequest, Detail: "The endpoint does not have this method.", allow: strings.Join(allow, ", ")}
+}
+
+// matches reports whether the route has the path, and what stands in it for {id}.
+func (rt *route) matches(path string) (param string, ok bool) {
+	base, id := strings.CutSuffix(rt.path, "{id}")
+	if !id {
+		return "", rt.path == path
+	}
+	if param, ok = strings.CutPrefix(path, base); !ok || len(param) != 32 || strings.Trim(param, "0123456789abcdef") != "" {
+		return "", false
+	}
+	return param, true
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -189,7 +211,7 @@ func (h *handler) run(r *http.Request) (status int, body any, err error) {
 			status, body, err = 0, nil, byok.ErrInternal
 		}
 	}()
-	rt, err := find(r)
+	rt, param, err := find(r)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -207,7 +229,7 @@ func (h *handler) run(r *http.Request) (status int, body any, err error) {
 	}
 	c := &call{
 		Request: r.WithContext(byok.WithActor(r.Context(), id.Actor)), id: id,
-		tenant: h.tenant(id.Tenant), route: rt,
+		tenant: h.tenant(id.Tenant), route: rt, param: param,
 		key: bucketKey{rt.method + " " + rt.path, id.Tenant, id.Token},
 	}
 	if err := checkQuery(r, rt.query); err != nil {

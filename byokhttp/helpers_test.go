@@ -31,8 +31,15 @@ const (
 var bodies = map[string]string{
 	"POST /keys":                     `{"cmk_arn":"` + testARN + `"}`,
 	"POST /keys/rotate":              `{"rotation_type":"dek"}`,
+	"POST /keys/move":                `{"cmk_arn":"` + testARN + `","reason":"new account"}`,
 	"POST /legal-waiver/acknowledge": ackAll,
 }
+
+// testJob stands for {id} in paths.
+const testJob = "0123456789abcdef0123456789abcdef"
+
+// at is the path with an id in it.
+func (rt *route) at() string { return strings.Replace(rt.path, "{id}", testJob, 1) }
 
 func (rt *route) String() string { return rt.method + " " + rt.path }
 
@@ -121,7 +128,30 @@ func (t *fakeTenant) Revoke(ctx context.Context, reason string) (byok.KeyStatus,
 }
 
 func (t *fakeTenant) Rotate(ctx context.Context, r byok.Rotation) (byok.RotationResult, error) {
-	return byok.RotationResult{ID: "ev-1", Type: r.Type, PreviousVersion: 3, NewVersion: 4, StartedAt: day, CompletedAt: day.Add(time.Second), Reason: r.Reason}, t.note(ctx, "Rotate", r)
+	return byok.RotationResult{ID: "ev-1", Type: r.Type, PreviousVersion: 3, NewVersion: 4, StartedAt: day, CompletedAt: day.Add(time.Second), Reason: r.Reason,
+		Job: byok.Job{State: byok.JobRunning, Left: 9}}, t.note(ctx, "Rotate", r)
+}
+
+func (t *fakeTenant) job(id, kind string) byok.Job {
+	return byok.Job{ID: id, Type: kind, State: byok.JobPaused, Why: "BYOK_002", Method: byok.MethodUnwrap,
+		From: byok.KeyID{Provider: "aws-kms", ID: testARN}, To: byok.KeyID{Provider: "aws-kms", ID: testARN},
+		Done: 5, Failed: 1, Left: 7, Actor: "ana", Reason: "new account", StartedAt: day, UpdatedAt: day.Add(time.Second)}
+}
+
+func (t *fakeTenant) Move(ctx context.Context, to byok.KeyID, reason string) (byok.Job, error) {
+	return t.job(testJob, byok.JobMove), t.note(ctx, "Move", []any{to, reason})
+}
+
+func (t *fakeTenant) Job(ctx context.Context, id string) (byok.Job, error) {
+	j := t.job(id, byok.RotateFull)
+	j.PreviousVersion, j.NewVersion = 3, 4
+	return j, t.note(ctx, "Job", id)
+}
+
+func (t *fakeTenant) CancelJob(ctx context.Context, id, reason string) (byok.Job, error) {
+	j := t.job(id, byok.JobMove)
+	j.State, j.Why, j.EndedAt = byok.JobCancelled, "", day.Add(time.Minute)
+	return j, t.note(ctx, "CancelJob", []any{id, reason})
 }
 
 func (t *fakeTenant) AcknowledgeWaiver(ctx context.Context, a byok.Acknowledgement) (byok.WaiverStatus, error) {
@@ -221,7 +251,7 @@ func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 }
 
 func (e *env) route(token string, rt *route) *httptest.ResponseRecorder {
-	return e.do(token, rt.method, rt.path, bodies[rt.String()])
+	return e.do(token, rt.method, rt.at(), bodies[rt.String()])
 }
 
 // wantProblem checks everything that every error answer must be.

@@ -178,6 +178,10 @@ type rotation struct {
 	StartedAt          *string `json:"started_at"`
 	CompletedAt        *string `json:"completed_at"`
 	Reason             string  `json:"reason"`
+	State              string  `json:"state,omitempty"` // this one and the next three: of rotation_type full
+	Done               *int64  `json:"done,omitempty"`
+	Failed             *int64  `json:"failed,omitempty"`
+	Left               *int64  `json:"left,omitempty"`
 	Audited            *bool   `json:"audited,omitempty"` // see tookEffect
 }
 
@@ -191,11 +195,9 @@ func (h *handler) rotate(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	switch kind {
-	case byok.RotateDEK:
-	case "full":
-		return 0, nil, badRequest(`rotation_type "full" is not available in this version; "dek" is.`)
+	case byok.RotateDEK, byok.RotateFull:
 	default:
-		return 0, nil, badRequest(`rotation_type is required and must be "dek".`)
+		return 0, nil, badRequest(`rotation_type is required and must be "dek" or "full".`)
 	}
 	reason, err := o.text("reason", 1024)
 	if err != nil {
@@ -209,7 +211,7 @@ func (h *handler) rotate(c *call) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, rotation{
+	body := rotation{
 		ID:                 res.ID,
 		OrganizationID:     c.id.Tenant,
 		RotationType:       res.Type,
@@ -219,5 +221,9 @@ func (h *handler) rotate(c *call) (int, any, error) {
 		CompletedAt:        stamp(res.CompletedAt),
 		Reason:             res.Reason,
 		Audited:            audited,
-	}, nil
+	}
+	if kind == byok.RotateFull { // its job is followed at GET /keys/rotate/{id}
+		body.State, body.Done, body.Failed, body.Left = string(res.Job.State), &res.Job.Done, &res.Job.Failed, &res.Job.Left
+	}
+	return http.StatusOK, body, nil
 }

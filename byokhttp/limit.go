@@ -54,7 +54,9 @@ type Limits struct {
 	RegisterKey Limit // POST /keys; 5 an hour
 	GetKey      Limit // GET /keys; 100 a minute
 	DeleteKey   Limit // DELETE /keys, counted when it removed a key; 1 an hour
-	Rotate      Limit // POST /keys/rotate; 10 an hour
+	Rotate      Limit // POST /keys/rotate, and each DELETE of a job; 10 an hour
+	Move        Limit // POST /keys/move; 5 an hour
+	GetJob      Limit // GET /keys/rotate/{id} and /keys/move/{id}, each; 60 a minute
 	Health      Limit // GET /health; 60 a minute
 	Audit       Limit // GET /audit; 60 a minute
 	Waiver      Limit // each of the three under /legal-waiver; 60 a minute
@@ -71,6 +73,8 @@ func (l Limits) withDefaults() (Limits, error) {
 		{"GetKey", &l.GetKey, Limit{100, time.Minute}},
 		{"DeleteKey", &l.DeleteKey, Limit{1, time.Hour}},
 		{"Rotate", &l.Rotate, Limit{10, time.Hour}},
+		{"Move", &l.Move, Limit{5, time.Hour}},
+		{"GetJob", &l.GetJob, Limit{60, time.Minute}},
 		{"Health", &l.Health, Limit{60, time.Minute}},
 		{"Audit", &l.Audit, Limit{60, time.Minute}},
 		{"Waiver", &l.Waiver, Limit{60, time.Minute}},

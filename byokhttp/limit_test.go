@@ -21,6 +21,8 @@ func TestRateLimits(t *testing.T) {
 		"POST /keys": {5, 720}, "GET /keys": {100, 1}, "POST /keys/rotate": {10, 360}, "GET /health": {60, 1}, "GET /audit": {60, 1},
 		"GET /legal-waiver": {60, 1}, "GET /legal-waiver/status": {60, 1}, "POST /legal-waiver/acknowledge": {60, 1},
 		"DELETE /keys": {1, 3600}, "GET /keys/data-keys": {60, 1},
+		"POST /keys/move": {5, 720}, "GET /keys/rotate/{id}": {60, 1}, "GET /keys/move/{id}": {60, 1},
+		"DELETE /keys/rotate/{id}": {10, 360}, "DELETE /keys/move/{id}": {10, 360},
 	}
 	for i := range routes {
 		rt := &routes[i]
@@ -80,7 +82,7 @@ func TestTypingErrorsAreNotCounted(t *testing.T) {
 		e := newEnv(t, nil)
 		for range 20 {
 			wantProblem(t, e.do(tokenAcme, "POST", "/keys", `{"cmk":"x"}`), 400, "BYOK_014")
-			wantProblem(t, e.do(tokenAcme, "POST", "/keys/rotate", `{"rotation_type":"full"}`), 400, "BYOK_014")
+			wantProblem(t, e.do(tokenAcme, "POST", "/keys/rotate", `{"rotation_type":"half"}`), 400, "BYOK_014")
 		}
 		for i := range routes {
 			if w := e.route(tokenAcme, &routes[i]); w.Code >= 300 {

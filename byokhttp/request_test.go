@@ -69,8 +69,9 @@ func TestJSONAbuse_K14(t *testing.T) {
 func TestRotationTypes(t *testing.T) {
 	e := newEnv(t, nil)
 	for body, hint := range map[string]string{
-		`{"rotation_type":"full"}`: "full",
+		`{"rotation_type":"Full"}`: "full",
 		`{"rotation_type":"DEK"}`:  "dek",
+		`{"rotation_type":"move"}`: "dek",
 		`{"rotation_type":""}`:     "dek",
 		`{}`:                       "dek",
 		`{"rotation_type":"dek","reason":"\u001b[31m"}`:                        "reason",
@@ -137,14 +138,14 @@ func TestContentType_K20(t *testing.T) {
 		e := newEnv(t, nil)
 		for _, ct := range []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx", "json",
 			"application/json; charset=utf-16", "application/json, text/plain", "application/problem+json", ";"} {
-			wantProblem(t, e.do(tokenAcme, rt.method, rt.path, body, "Content-Type", ct, "Origin", "https://evil.example"), 415, "BYOK_014")
+			wantProblem(t, e.do(tokenAcme, rt.method, rt.at(), body, "Content-Type", ct, "Origin", "https://evil.example"), 415, "BYOK_014")
 		}
-		wantProblem(t, e.do(tokenAcme, rt.method, rt.path, body, "Content-Encoding", "gzip"), 415, "BYOK_014")
+		wantProblem(t, e.do(tokenAcme, rt.method, rt.at(), body, "Content-Encoding", "gzip"), 415, "BYOK_014")
 		if len(e.tenants["acme"].calls) != 0 {
 			t.Error("reached the tenant")
 		}
 		for _, ct := range []string{"application/json", "Application/JSON; charset=UTF-8"} {
-			w := e.do(tokenAcme, rt.method, rt.path, body, "Content-Type", ct, "Origin", "https://evil.example")
+			w := e.do(tokenAcme, rt.method, rt.at(), body, "Content-Type", ct, "Origin", "https://evil.example")
 			if w.Code >= 300 {
 				t.Errorf("%s: %q: %d %s", rt, ct, w.Code, w.Body)
 			}

@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "rewrite testdata")
 
 // The JSON of every route is a promise: customers' scripts read it.
 func TestGoldenAnswers(t *testing.T) {
-	want := map[string]int{"POST /keys": 201}
+	want := map[string]int{"POST /keys": 201, "POST /keys/move": 202}
 	for i := range routes {
 		rt := &routes[i]
 		w := newEnv(t, nil).route(tokenAcme, rt)
@@ -36,7 +36,7 @@ func TestGoldenAnswers(t *testing.T) {
 			t.Errorf("%s: %d %s", rt, w.Code, w.Body)
 		}
 		wantHeaders(t, w)
-		golden(t, strings.ToLower(rt.method)+strings.ReplaceAll(rt.path, "/", "_")+".json", w.Body.Bytes())
+		golden(t, strings.ToLower(rt.method)+strings.NewReplacer("/", "_", "{", "", "}", "").Replace(rt.path)+".json", w.Body.Bytes())
 	}
 }
 
@@ -244,11 +244,11 @@ func TestNotAudited(t *testing.T) {
 		if w.Code >= 300 || !strings.Contains(w.Body.String(), `"audited":false`) {
 			t.Errorf("%s: %d %s", rt, w.Code, w.Body)
 		}
-		if rt.method == "DELETE" && !strings.Contains(w.Body.String(), `"status":"revoked"`) {
+		if rt.path == "/keys" && rt.method == "DELETE" && !strings.Contains(w.Body.String(), `"status":"revoked"`) {
 			t.Error(w.Body)
 		}
 	}
-	if seen != 4 {
+	if seen != 7 {
 		t.Errorf("%d commands", seen)
 	}
 	e := newEnv(t, nil) // it took effect, and could not be read back
@@ -287,6 +287,11 @@ func TestArgumentsArrive(t *testing.T) {
 		{"POST", "/keys/rotate", `{"rotation_type":"dek","reason":"yearly"}`, byok.Rotation{Type: "dek", Reason: "yearly"}},
 		{"POST", "/legal-waiver/acknowledge", strings.Replace(ackAll, "{", `{"waiver_version":"1.0",`, 1),
 			byok.Acknowledgement{DataLossRisk: true, KeyManagement: true, NoLiability: true, Version: "1.0"}},
+		{"POST", "/keys/rotate", `{"rotation_type":"full","reason":"yearly"}`, byok.Rotation{Type: "full", Reason: "yearly"}},
+		{"POST", "/keys/move", `{"cmk_arn":"` + testARN + `","reason":"new account"}`, []any{byok.KeyID{Provider: "other-kms", ID: testARN}, "new account"}},
+		{"GET", "/keys/rotate/" + testJob, "", testJob},
+		{"GET", "/keys/move/" + testJob, "", testJob},
+		{"DELETE", "/keys/move/" + testJob, "", []any{testJob, "cancelled through the API"}},
 		{"GET", "/audit", "", byok.AuditQuery{Limit: 100}},
 		{"GET", "/audit?limit=7&cursor=c&start=2026-01-01T01:00:00%2B01:00&end=2026-01-02T00:00:00Z&operation=seal", "",
 			byok.AuditQuery{Limit: 7, Cursor: "c", Start: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), End: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), Op: "seal"}},
@@ -317,11 +322,11 @@ func TestTenantComesFromTheToken_K4_K5(t *testing.T) {
 		}
 		for _, name := range []string{"organization_id", "tenant", "tenant_id", "org"} {
 			e := newEnv(t, nil)
-			wantProblem(t, e.do(tokenAcme, rt.method, rt.path+"?"+name+"=globex", bodies[rt.String()]), 400, "BYOK_014")
+			wantProblem(t, e.do(tokenAcme, rt.method, rt.at()+"?"+name+"=globex", bodies[rt.String()]), 400, "BYOK_014")
 			if b := bodies[rt.String()]; b != "" {
-				wantProblem(t, e.do(tokenAcme, rt.method, rt.path, strings.Replace(b, "{", `{"`+name+`":"globex",`, 1)), 400, "BYOK_014")
+				wantProblem(t, e.do(tokenAcme, rt.method, rt.at(), strings.Replace(b, "{", `{"`+name+`":"globex",`, 1)), 400, "BYOK_014")
 			}
-			w := e.do(tokenAcme, rt.method, rt.path, bodies[rt.String()], "X-Organization-Id", "globex", "X-Tenant", "globex")
+			w := e.do(tokenAcme, rt.method, rt.at(), bodies[rt.String()], "X-Organization-Id", "globex", "X-Tenant", "globex")
 			if w.Code >= 300 || len(e.tenants["globex"].calls) != 0 {
 				t.Errorf("%s: a header changed the organization", rt)
 			}
@@ -335,7 +340,7 @@ func TestPathTricks_K6(t *testing.T) {
 	e := newEnv(t, nil)
 	mounted := http.StripPrefix("/api/v1/byok", e.handler)
 	for _, path := range []string{"", "/", "/keys/", "//keys", "/keys//rotate", "/./keys", "/x/../keys", "/keys%2frotate", "/%6beys",
-		"/keys%00", "/KEYS", "/keys/rotate/1", "/keys;a=b", "/organizations/globex/keys", "/legal-waiver/../keys", "/keys%20"} {
+		"/keys%00", "/KEYS", "/keys/rotate/1", "/keys/rotate/" + testJob + "0", "/keys/rotate/" + testJob[1:] + "A", "/keys/rotate/" + testJob + "/", "/keys/move/..", "/keys;a=b", "/organizations/globex/keys", "/legal-waiver/../keys", "/keys%20"} {
 		r := httpReq("GET", "http://h/api/v1/byok"+path)
 		r.Header.Set("Authorization", "Bearer "+tokenAcme)
 		w := serve(mounted, r)
@@ -352,11 +357,12 @@ func TestMethods(t *testing.T) {
 	e := newEnv(t, nil)
 	allow := map[string]string{
 		"/keys": "DELETE, GET, HEAD, POST", "/keys/rotate": "POST", "/keys/data-keys": "GET, HEAD", "/health": "GET, HEAD", "/audit": "GET, HEAD",
+		"/keys/rotate/{id}": "DELETE, GET, HEAD", "/keys/move": "POST", "/keys/move/{id}": "DELETE, GET, HEAD",
 		"/legal-waiver": "GET, HEAD", "/legal-waiver/acknowledge": "POST", "/legal-waiver/status": "GET, HEAD",
 	}
 	for path, want := range allow {
 		for _, m := range []string{"PUT", "PATCH", "OPTIONS", "TRACE", "get", "BREW"} {
-			w := e.do(tokenAcme, m, path, "")
+			w := e.do(tokenAcme, m, strings.Replace(path, "{id}", testJob, 1), "")
 			wantProblem(t, w, 405, "BYOK_014")
 			if got := w.Header().Get("Allow"); got != want {
 				t.Errorf("%s: Allow %q, want %q", path, got, want)

@@ -1,0 +1,102 @@
+package byokhttp
+
+import (
+	"net/http"
+
+	"github.com/byok-go/byok"
+)
+
+// job is how far a rotation or a move is.
+type job struct {
+	ID                 string  `json:"id"`
+	OrganizationID     string  `json:"organization_id"`
+	Type               string  `json:"type"`
+	State              string  `json:"state"`
+	PausedBy           *string `json:"paused_by"` // BYOK_..., of what stopped it last
+	Method             *string `json:"method"`
+	FromCMKARN         string  `json:"from_cmk_arn"`
+	ToCMKARN           string  `json:"to_cmk_arn"`
+	Done               int64   `json:"done"`
+	Failed             int64   `json:"failed"`
+	Left               int64   `json:"left"`
+	PreviousDEKVersion *uint64 `json:"previous_dek_version"` // null: it is no rotation
+	NewDEKVersion      *uint64 `json:"new_dek_version"`
+	Actor              string  `json:"actor"`
+	Reason             string  `json:"reason"`
+	StartedAt          *string `json:"started_at"`
+	UpdatedAt          *string `json:"updated_at"`
+	CompletedAt        *string `json:"completed_at"`
+	Audited            *bool   `json:"audited,omitempty"` // see tookEffect
+}
+
+func newJob(tenant string, j byok.Job) job {
+	out := job{
+		ID:             j.ID,
+		OrganizationID: tenant,
+		Type:           j.Type,
+		State:          string(j.State),
+		PausedBy:       orNull(j.Why),
+		Method:         orNull(j.Method),
+		FromCMKARN:     j.From.ID,
+		ToCMKARN:       j.To.ID,
+		Done:           j.Done,
+		Failed:         j.Failed,
+		Left:           j.Left,
+		Actor:          j.Actor,
+		Reason:         j.Reason,
+		StartedAt:      stamp(j.StartedAt),
+		UpdatedAt:      stamp(j.UpdatedAt),
+		CompletedAt:    stamp(j.EndedAt),
+	}
+	if j.NewVersion != 0 {
+		out.PreviousDEKVersion, out.NewDEKVersion = &j.PreviousVersion, &j.NewVersion
+	}
+	return out
+}
+
+// moveKey begins a move. It is 202, since nothing has moved yet: a process that Runs does the work.
+func (h *handler) moveKey(c *call) (int, any, error) {
+	o, err := readObject(c.Request, "cmk_arn", "reason")
+	if err != nil {
+		return 0, nil, err
+	}
+	arn, err := o.text("cmk_arn", maxARN)
+	if err != nil {
+		return 0, nil, err
+	}
+	if _, ok := o["cmk_arn"]; !ok {
+		return 0, nil, badRequest("cmk_arn is required.")
+	}
+	reason, err := o.text("reason", 1024)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := h.count(c); err != nil {
+		return 0, nil, err
+	}
+	j, err := c.tenant.Move(c.Context(), byok.KeyID{Provider: h.provider, ID: arn}, reason)
+	return h.answerJob(c, http.StatusAccepted, j, err)
+}
+
+func (h *handler) getJob(c *call) (int, any, error) {
+	j, err := c.tenant.Job(c.Context(), c.param)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, newJob(c.id.Tenant, j), nil
+}
+
+func (h *handler) cancelJob(c *call) (int, any, error) {
+	j, err := c.tenant.CancelJob(c.Context(), c.param, "cancelled through the API")
+	return h.answerJob(c, http.StatusOK, j, err)
+}
+
+func (h *handler) answerJob(c *call, status int, j byok.Job, err error) (int, any, error) {
+	audited, err := tookEffect(err)
+	if err != nil {
+		return 0, nil, err
+	}
+	body := newJob(c.id.Tenant, j)
+	body.Audited = audited
+	return status, body, nil
+}
