@@ -60,7 +60,7 @@ func newServer(t *testing.T, unbound bool) *server {
 			}
 		}
 		return byokhttp.Identity{}, false, nil
-	}), &byokhttp.Options{Logger: log, Limits: byokhttp.Limits{RegisterKey: plenty, DeleteKey: plenty, Rotate: plenty}})
+	}), &byokhttp.Options{Logger: log, Limits: byokhttp.Limits{RegisterKey: plenty, DeleteKey: plenty, Rotate: plenty, Move: plenty}})
 	if err != nil {
 		t.Fatal(err)
 	}
