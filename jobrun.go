@@ -121,9 +121,11 @@ func (k *Keeper) workJobs(ctx context.Context, slots chan struct{}, others *sync
 			if after = i.ID; decodeItem(i.Value, &j) != nil || j.Job == "" {
 				continue
 			}
+			// Waited for, and not left to the next look: that would begin with the same jobs again, and those
+			// behind as many as are blocked would never have their turn.
 			select {
 			case slots <- struct{}{}:
-			default: // at the next look
+			case <-ctx.Done():
 				return
 			}
 			others.Go(func() {
@@ -280,8 +282,9 @@ func (t *tenantCache) pauseJob(ctx context.Context, s *state, j *jobItem, done [
 		j.State = JobSwitching
 	}
 	now := t.k.clock.Now().Wall.UTC()
-	d := min(jobPause<<min(j.Pauses, 10), jobPauseMax)
-	j.Why, j.NotBefore, j.Pauses = Code(why), now.Add(d/2+rand.N(d/2)), j.Pauses+1
+	n := min(max(j.Pauses, 0), 10) // whatever the item says
+	d := min(jobPause<<n, jobPauseMax)
+	j.Why, j.NotBefore, j.Pauses = Code(why), now.Add(d/2+rand.N(d/2)), n+1
 	j.Owner, j.LeaseUntil = "", time.Time{}
 	// What was wrapped is kept although ctx may have ended: KMS was asked for it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
@@ -337,13 +340,17 @@ func (t *tenantCache) tidy(ctx context.Context, j *jobItem) error {
 		return nil
 	}
 	for after := ""; err == nil; {
+		before, rerr := t.readState(ctx)
+		if rerr != nil {
+			return rerr
+		}
 		var page []*piece
-		if page, err = t.pieces(ctx, after, jobBatch); err != nil || len(page) == 0 {
+		if page, err = t.pieces(ctx, before.keys(), after, jobBatch); err != nil || len(page) == 0 {
 			break
 		}
 		// After the page: what is in it is of no job that is under way now.
 		s, serr := t.readState(ctx)
-		if serr != nil || s.Job != nil {
+		if serr != nil || s.Job != nil || !s.sameKeys(before) {
 			return serr
 		}
 		var writes []Item

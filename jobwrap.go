@@ -17,7 +17,7 @@ type piece struct {
 	item Item
 	key  dataKeyItem
 	id   DataKeyID
-	w    wrapping // of key.Header
+	w    wrapping // of key.Header, which is the one that opens now, also if the Store has it as Next
 	next wrapping // of key.Next; none if it has none
 
 	done    bool
@@ -26,22 +26,23 @@ type piece struct {
 	err     error // why the job cannot go on
 }
 
-// pieces reads the next data keys of the tenant, after an id.
-func (t *tenantCache) pieces(ctx context.Context, after string, n int) (out []*piece, err error) {
+// pieces reads the next data keys of the tenant, which has keys, after an id.
+func (t *tenantCache) pieces(ctx context.Context, keys []KeyID, after string, n int) (out []*piece, err error) {
 	for i, err := range t.list(ctx, prefixDataKey, after, n) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, t.piece(i))
+		out = append(out, t.piece(i, keys))
 	}
 	return out, nil
 }
 
 // piece parses an item as strictly as readDataKey does.
-func (t *tenantCache) piece(i Item) *piece {
+func (t *tenantCache) piece(i Item, keys []KeyID) *piece {
 	p := &piece{item: i}
 	ok := p.id.UnmarshalText([]byte(strings.TrimPrefix(i.ID, prefixDataKey))) == nil && decodeItem(i.Value, &p.key) == nil
-	if ok && format.ValidPurpose(p.key.Purpose) {
+	if ok = ok && format.ValidPurpose(p.key.Purpose); ok {
+		p.key.Header = p.key.header(t.tenant, p.id, keys)
 		p.w, ok = parseWrapping(p.key.Header, t.tenant, p.id)
 	}
 	if ok && p.key.Next != nil {
@@ -67,7 +68,7 @@ func (t *tenantCache) stepWrap(ctx context.Context, s *state, j *jobItem) error 
 	if j.Cursor == "" {
 		j.Total, j.Looked, j.Failed = int64(s.DataKeys), 0, 0
 	}
-	batch, err := t.pieces(ctx, j.Cursor, jobBatch)
+	batch, err := t.pieces(ctx, s.keys(), j.Cursor, jobBatch)
 	switch {
 	case err != nil:
 		return err

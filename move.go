@@ -141,7 +141,7 @@ func (t *tenantCache) sameJob(ctx context.Context, s *state) (Job, error) {
 // moved. A tenant that has none has nothing to lose.
 func (t *tenantCache) proveSource(ctx context.Context, s *state, event *Event) error {
 	for after := ""; ; {
-		page, err := t.pieces(ctx, after, jobBatch)
+		page, err := t.pieces(ctx, s.keys(), after, jobBatch)
 		if err != nil || len(page) == 0 {
 			return err
 		}
@@ -260,7 +260,7 @@ const maxFormer = 8
 // leftBehind returns errLeftBehind if a data key is not under the new CMK.
 func (t *tenantCache) leftBehind(ctx context.Context, s *state, j *jobItem) error {
 	for after := ""; ; {
-		page, err := t.pieces(ctx, after, MaxListLimit)
+		page, err := t.pieces(ctx, s.keys(), after, MaxListLimit)
 		if err != nil || len(page) == 0 {
 			return err
 		}
@@ -274,7 +274,7 @@ func (t *tenantCache) leftBehind(ctx context.Context, s *state, j *jobItem) erro
 
 // stepClean takes old wrappings out of the next data keys, after the switch, or ends the job. It asks no KMS.
 func (t *tenantCache) stepClean(ctx context.Context, s *state, j *jobItem) error {
-	batch, err := t.pieces(ctx, j.Cursor, jobBatch)
+	batch, err := t.pieces(ctx, s.keys(), j.Cursor, jobBatch)
 	if err != nil {
 		return err
 	}
