@@ -41,6 +41,7 @@ type check struct {
 	Code      string  `json:"code,omitempty"`
 	RequestID string  `json:"request_id,omitempty"`
 	LatencyMS float64 `json:"latency_ms"`
+	CMKARN    string  `json:"cmk_arn,omitempty"` // of an organization with several CMKs
 }
 
 func (h *handler) health(c *call) (int, any, error) {
@@ -73,7 +74,7 @@ func (h *handler) health(c *call) (int, any, error) {
 		BudgetUsed:       s.BudgetUsed,
 	}
 	for _, k := range s.Checks {
-		out.Checks = append(out.Checks, check{k.Name, k.Status, k.Code, k.RequestID, millis(k.Took)})
+		out.Checks = append(out.Checks, check{k.Name, k.Status, k.Code, k.RequestID, millis(k.Took), k.Key.ID})
 	}
 	return http.StatusOK, out, nil
 }

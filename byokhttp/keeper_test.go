@@ -438,3 +438,37 @@ func TestNewNeedsAnAuditReader(t *testing.T) {
 type writeOnly struct{}
 
 func (writeOnly) Record(context.Context, byok.Event) error { return nil }
+
+// An organization with several CMKs, which the platform has registered: each of them is shown, and which check
+// was about which.
+func TestSeveralCMKs(t *testing.T) {
+	s := newServer(t, false)
+	a, b := s.CMK("acme"), s.CMK("acme")
+	_, err := s.Keeper.Tenant("acme").Register(t.Context(), byok.Registration{Key: byok.KeyID{Provider: "aws-kms", ID: a.ARN()},
+		Others: []byok.KeyID{{Provider: "aws-kms", ID: b.ARN()}}, Policy: byok.PolicyAll})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, "acme", "POST", "/legal-waiver/acknowledge", ackAll, 200, "")
+	b.Disable()
+	health := s.want(t, "acme", "GET", "/health", "", 200, "")
+	failed := map[any]bool{}
+	for _, c := range health["checks"].([]any) {
+		if c := c.(map[string]any); c["status"] == "fail" {
+			failed[c["cmk_arn"]] = true
+		}
+	}
+	if health["status"] != "unhealthy" || health["cmk_accessible"] != false || len(failed) != 1 || !failed[b.ARN()] {
+		t.Errorf("failed checks %v of %v", failed, health)
+	}
+	got := s.want(t, "acme", "GET", "/keys", "", 200, "")
+	cmks, _ := got["cmks"].([]any)
+	if len(cmks) != 2 || got["policy"] != "all" || got["cmk_arn"] != a.ARN() || got["status"] != "disabled" ||
+		cmks[0].(map[string]any)["access"] != "accessible" || cmks[1].(map[string]any)["cmk_arn"] != b.ARN() || cmks[1].(map[string]any)["access"] != "blocked" {
+		t.Errorf("%v", got)
+	}
+	one := s.active(t, "globex")
+	if got := s.want(t, "globex", "GET", "/keys", "", 200, ""); got["cmk_arn"] != one.ARN() || got["cmks"] != nil || got["policy"] != nil {
+		t.Errorf("one CMK: %v", got)
+	}
+}

@@ -27,10 +27,23 @@ type keyStatus struct {
 	WaiverAcknowledged bool        `json:"waiver_acknowledged"`
 	Warnings           []string    `json:"warnings"`
 	Audited            *bool       `json:"audited,omitempty"` // false: see deleteKey
+
+	// Of an organization with several CMKs, which this API shows and does not register: beyond the contract.
+	Policy byok.Policy `json:"policy,omitempty"`
+	CMKs   []cmk       `json:"cmks,omitempty"`
+}
+
+// cmk is one of several.
+type cmk struct {
+	CMKARN           string      `json:"cmk_arn"`
+	Access           byok.Access `json:"access"`
+	LastProofAt      *string     `json:"last_proof_at"`
+	LastProofRequest *string     `json:"last_proof_request_id"`
+	CMKDeletionAt    *string     `json:"cmk_deletion_at"`
 }
 
 func newKeyStatus(s byok.KeyStatus) keyStatus {
-	return keyStatus{
+	out := keyStatus{
 		OrganizationID:     s.Tenant,
 		CMKARN:             s.Key.ID,
 		CMKAlias:           s.Alias,
@@ -45,7 +58,12 @@ func newKeyStatus(s byok.KeyStatus) keyStatus {
 		DataKeys:           s.DataKeys,
 		WaiverAcknowledged: s.WaiverAcknowledged,
 		Warnings:           notNull(s.Warnings),
+		Policy:             s.Policy,
 	}
+	for _, k := range s.Keys {
+		out.CMKs = append(out.CMKs, cmk{k.Key.ID, k.Access, stamp(k.LastProof), orNull(k.LastProofRequestID), stamp(k.DeletionAt)})
+	}
+	return out
 }
 
 // tookEffect splits byok.ErrNotAudited from the errors that mean "nothing
