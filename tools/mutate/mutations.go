@@ -109,8 +109,8 @@ var mutations = []mutation{
 	{name: "load-state-not-read", file: "load.go", tests: ".", // a suspension elsewhere is not seen
 		old: "if s, err = t.readState(ctx); err == nil {", new: "if s = t.state; s == nil {\n\t\ts, err = t.readState(ctx)\n\t}\n\tif err == nil {"},
 	{name: "load-not-audited", file: "load.go", tests: ".", // installed although the sink failed
-		old: "\tif err == nil {\n\t\tif out := t.install(q, e, read); out != nil {\n\t\t\treturn out, nil\n\t\t}\n\t\terr = t.lost()\n\t}\n\te.dek.Wipe()",
-		new: "\tif e.dek != nil {\n\t\tif out := t.install(q, e, read); out != nil {\n\t\t\treturn out, nil\n\t\t}\n\t\terr = t.lost()\n\t}\n\te.dek.Wipe()"},
+		old: "\tif err == nil {\n\t\tif out := t.install(q, e, read); out != nil {\n\t\t\tt.used.touch(e.generation, t.k.clock.Now().Wall)\n\t\t\treturn out, nil\n\t\t}\n\t\terr = t.lost()\n\t}\n\te.dek.Wipe()",
+		new: "\tif e.dek != nil {\n\t\tif out := t.install(q, e, read); out != nil {\n\t\t\tt.used.touch(e.generation, t.k.clock.Now().Wall)\n\t\t\treturn out, nil\n\t\t}\n\t\terr = t.lost()\n\t}\n\te.dek.Wipe()"},
 	{name: "load-data-key-not-exclusive", file: "load.go", tests: ".", // I19
 		old: "if _, err := t.k.getJSON(ctx, ref, &g); err != ErrNotFound {\n\t\t\tif err == nil {\n\t\t\t\terr, winner = errLostRace, g.DataKey\n\t\t\t}\n\t\t\treturn change{}, err\n\t\t}\n\t\tnow.DataKeys++\n\t\te.generation, event.Version = now.Generation, now.Generation\n\t\tch := change{quiet: true, events: []Event{event}, writes: []Item{\n\t\t\tencodeItem(ref, 0,",
 		new: "rev, err := t.k.getJSON(ctx, ref, &g)\n\t\tif err != nil && err != ErrNotFound {\n\t\t\treturn change{}, errors.Join(err, errLostRace)\n\t\t}\n\t\twinner = DataKeyID{}\n\t\tnow.DataKeys++\n\t\te.generation, event.Version = now.Generation, now.Generation\n\t\tch := change{quiet: true, events: []Event{event}, writes: []Item{\n\t\t\tencodeItem(ref, rev,"},
