@@ -17,6 +17,7 @@ import (
 const (
 	ScopeRead  = "byok:read"  // every GET
 	ScopeAdmin = "byok:admin" // register, remove, rotate, acknowledge
+	ScopeMove  = "byok:move"  // begin a move: see SECURITY.md on whom to give it to
 )
 
 // Identity is who sends a request.

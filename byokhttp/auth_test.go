@@ -114,7 +114,9 @@ func TestAuthenticatorErrors(t *testing.T) {
 func TestScopes_K17(t *testing.T) {
 	for i := range routes {
 		rt := &routes[i]
-		want := map[string]bool{tokenAcme: true, tokenRead: rt.method == "GET", tokenAdmin: rt.method != "GET", tokenData: false, tokenNone: false}
+		moves := rt.method == "POST" && rt.path == "/keys/move" // what takes a key away, and cannot be taken back
+		want := map[string]bool{tokenAcme: true, tokenRead: rt.method == "GET", tokenAdmin: rt.method != "GET" && !moves, tokenMove: moves,
+			tokenData: false, tokenNone: false}
 		for token, allowed := range want {
 			e := newEnv(t, nil)
 			w := e.route(token, rt)
@@ -129,7 +131,7 @@ func TestScopes_K17(t *testing.T) {
 				t.Errorf("%s with %s reached the tenant", rt, token)
 			}
 		}
-		if rt.scope != ScopeRead && rt.scope != ScopeAdmin {
+		if rt.scope != ScopeRead && rt.scope != ScopeAdmin && rt.scope != ScopeMove {
 			t.Errorf("%s has no scope", rt)
 		}
 	}

@@ -131,7 +131,7 @@ var routes = []route{
 	{method: "POST", path: "/keys/rotate", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Rotate }, ownCount: true, serve: (*handler).rotate},
 	{method: "GET", path: "/keys/rotate/{id}", scope: ScopeRead, limit: func(l *Limits) Limit { return l.GetJob }, serve: (*handler).getJob},
 	{method: "DELETE", path: "/keys/rotate/{id}", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Rotate }, serve: (*handler).cancelJob},
-	{method: "POST", path: "/keys/move", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Move }, ownCount: true, serve: (*handler).moveKey},
+	{method: "POST", path: "/keys/move", scope: ScopeMove, limit: func(l *Limits) Limit { return l.Move }, ownCount: true, serve: (*handler).moveKey},
 	{method: "GET", path: "/keys/move/{id}", scope: ScopeRead, limit: func(l *Limits) Limit { return l.GetJob }, serve: (*handler).getJob},
 	{method: "DELETE", path: "/keys/move/{id}", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Rotate }, serve: (*handler).cancelJob},
 	{method: "GET", path: "/health", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Health }, serve: (*handler).health},

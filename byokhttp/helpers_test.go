@@ -23,6 +23,7 @@ const (
 	tokenGlobex = "globex-token-0123456789abcdefghijklmnopq"
 	tokenRead   = "read-token-0123456789abcdefghijklmnopqrs"
 	tokenAdmin  = "admin-token-0123456789abcdefghijklmnopqr"
+	tokenMove   = "move-token-0123456789abcdefghijklmnopqrs"
 	tokenData   = "data-token-0123456789abcdefghijklmnopqrs"
 	tokenNone   = "none-token-0123456789abcdefghijklmnopqrs"
 )
@@ -212,6 +213,7 @@ func testLookup(_ context.Context, hash [32]byte) (Identity, bool, error) {
 		tokenGlobex: {Tenant: "globex", Actor: "gus@globex.example"},
 		tokenRead:   {Tenant: "acme", Actor: "auditor", Scopes: []string{ScopeRead}},
 		tokenAdmin:  {Tenant: "acme", Actor: "admin", Scopes: []string{ScopeAdmin}},
+		tokenMove:   {Tenant: "acme", Actor: "mover", Scopes: []string{ScopeMove}},
 		tokenData:   {Tenant: "acme", Actor: "app", Scopes: []string{"records:read", "records:write"}},
 		tokenNone:   {Tenant: "acme", Actor: "nobody", Scopes: []string{}},
 	} {

@@ -61,10 +61,7 @@ func TestRateLimits(t *testing.T) {
 					t.Errorf("after Retry-After: %d", c)
 				}
 				// Per token: another of the same tenant, and another tenant's, are not touched.
-				other := tokenAdmin
-				if rt.scope == ScopeRead {
-					other = tokenRead
-				}
+				other := map[string]string{ScopeRead: tokenRead, ScopeAdmin: tokenAdmin, ScopeMove: tokenMove}[rt.scope]
 				e.tenants["acme"].status = byok.StatusActive
 				for _, token := range []string{other, tokenGlobex} {
 					if w := e.route(token, rt); w.Code >= 300 {

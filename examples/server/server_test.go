@@ -237,7 +237,7 @@ func TestFlags(t *testing.T) {
 	if _, err := parse([]string{"-h"}, &help); !errors.Is(err, flag.ErrHelp) {
 		t.Error(err)
 	}
-	for _, want := range []string{"byok:read", "byok:admin", "records:read", "records:write", "-allow-unbound-policy"} {
+	for _, want := range []string{"byok:read", "byok:admin", "byok:move", "records:read", "records:write", "-allow-unbound-policy"} {
 		if !strings.Contains(help.String(), want) {
 			t.Errorf("-h does not say %s", want)
 		}

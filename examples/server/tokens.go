@@ -27,7 +27,7 @@ type tokenEntry struct {
 }
 
 // knownScopes are all that this server's routes ask for.
-var knownScopes = []string{byokhttp.ScopeRead, byokhttp.ScopeAdmin, scopeRead, scopeWrite}
+var knownScopes = []string{byokhttp.ScopeRead, byokhttp.ScopeAdmin, byokhttp.ScopeMove, scopeRead, scopeWrite}
 
 type lookup = func(context.Context, [32]byte) (byokhttp.Identity, bool, error)
 
