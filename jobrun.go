@@ -93,8 +93,9 @@ func (k *Keeper) runJobs(ctx context.Context) {
 	var others sync.WaitGroup
 	defer others.Wait()
 	for {
-		k.workJobs(ctx, slots, &others)
-		timer := time.NewTimer(jobScan - jobScan/10 + rand.N(jobScan/5))
+		pages := k.workJobs(ctx, slots, &others)
+		pause := jobScan * time.Duration(pages) // a list of very many tenants is looked through less often
+		timer := time.NewTimer(pause - pause/10 + rand.N(pause/5))
 		select {
 		case <-timer.C:
 		case <-k.jobs.wake:
@@ -106,15 +107,16 @@ func (k *Keeper) runJobs(ctx context.Context) {
 	}
 }
 
-// workJobs looks for jobs, and begins to work at them.
-func (k *Keeper) workJobs(ctx context.Context, slots chan struct{}, others *sync.WaitGroup) {
+// workJobs looks for jobs, and begins to work at them. It returns how many pages the list has, at least 1.
+func (k *Keeper) workJobs(ctx context.Context, slots chan struct{}, others *sync.WaitGroup) (pages int) {
 	for after := ""; ; {
+		pages++
 		items, err := k.store.List(ctx, partJobs, after, MaxListLimit)
 		if err != nil {
 			if ctx.Err() == nil {
 				k.log.WarnContext(ctx, "byok: the jobs could not be listed", "error", storeError(err).Error())
 			}
-			return
+			return pages
 		}
 		for _, i := range items {
 			var j jobsItem
@@ -126,7 +128,7 @@ func (k *Keeper) workJobs(ctx context.Context, slots chan struct{}, others *sync
 			select {
 			case slots <- struct{}{}:
 			case <-ctx.Done():
-				return
+				return pages
 			}
 			others.Go(func() {
 				defer func() { <-slots }()
@@ -134,7 +136,7 @@ func (k *Keeper) workJobs(ctx context.Context, slots chan struct{}, others *sync
 			})
 		}
 		if len(items) < MaxListLimit {
-			return
+			return pages
 		}
 	}
 }
@@ -142,7 +144,11 @@ func (k *Keeper) workJobs(ctx context.Context, slots chan struct{}, others *sync
 // workJob works at one job until it has ended, is paused, or somebody else is at it.
 func (k *Keeper) workJob(ctx context.Context, tenant, id string) {
 	t := k.Tenant(tenant)
-	if c, err := t.Job(ctx, id); err != nil || c.State == JobPaused && !t.due(ctx, id) {
+	switch j, err := t.Job(ctx, id); {
+	case err != nil && ctx.Err() == nil:
+		k.log.WarnContext(ctx, "byok: a job cannot be read", "tenant", tenant, "job", id, "error", err.Error())
+		return
+	case err != nil, j.State == JobPaused && !t.due(ctx, id):
 		return
 	}
 	for {
