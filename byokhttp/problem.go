@@ -50,7 +50,7 @@ var answers = map[string]Problem{
 	"BYOK_006": {Status: 503, Title: "The key is unavailable", Detail: "KMS did not give a usable answer. Try again later.", retryAfter: 5 * time.Second},
 	"BYOK_007": {Status: 500, Title: "Encryption failed", Detail: "An internal error occurred. Nothing was returned or stored."},
 	"BYOK_008": {Status: 422, Title: "Cannot be opened", Detail: "This is not something that the organization's key sealed with this context."},
-	"BYOK_009": {Status: 409, Title: "Existing data is under another CMK", Detail: "Data of the organization is wrapped by another CMK. Register that one and move, or set abandon_existing_data to true to give up opening that data."},
+	"BYOK_009": {Status: 409, Title: "Existing data is under another CMK", Detail: "Data of the organization is wrapped by another CMK. Move it to this one with POST /keys/move, or set abandon_existing_data to true to give up opening that data."},
 	"BYOK_010": {Status: 403, Title: "The key is removed or suspended", Detail: "The organization removed its key, or the platform suspended the organization."},
 	"BYOK_011": {Status: 403, Title: "The key policy is not bound to the organization", Detail: "The CMK's policy would let this service in on behalf of other organizations too. Require kms:EncryptionContext:tenant_id and kms:EncryptionContext:service in its condition."},
 	"BYOK_012": {Status: 503, Title: "Temporarily unavailable", Detail: "The service cannot read or write its own records now. Nothing was returned. Try again later.", retryAfter: 5 * time.Second},
