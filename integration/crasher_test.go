@@ -31,6 +31,7 @@ type crasherConfig struct {
 	Driver, DSN             string
 	KMS, AccessKey, Service string
 	Tenants                 map[string]string // and their CMKs
+	Next                    map[string]string // the CMKs to which they move in the end
 	KillAt                  int               // see killing; 0: never
 	Mode                    string            // a key of crasherModes
 	Patient                 bool              // the database may fail, but must not lie
@@ -159,9 +160,55 @@ func (c *crasher) life(ctx context.Context) error {
 			func() error { return c.rotate(ctx, id) },
 			func() error { return c.seal(ctx, id, "invoices") },
 			func() error { return c.seal(ctx, id, "notes") },
+			func() error { return c.jobs(ctx, id) },
+			func() error { return c.seal(ctx, id, "notes") },
 		} {
 			if err := step(); err != nil {
 				return err
+			}
+		}
+	}
+	return nil
+}
+
+// jobs is a rotation of type full and a move, whichever of it is left to do.
+func (c *crasher) jobs(ctx context.Context, id string) error {
+	t, next := c.keeper.Tenant(id), awskms.Key(c.Next[id])
+	if err := c.finish(ctx, t); err != nil {
+		return err
+	}
+	st, err := t.Status(ctx)
+	if err != nil || st.Key == next {
+		return err
+	}
+	if _, err := t.Rotate(ctx, byok.Rotation{Type: byok.RotateFull}); err != nil {
+		return fmt.Errorf("rotate: %w", err)
+	}
+	if err := c.finish(ctx, t); err != nil {
+		return err
+	}
+	if _, err := t.Move(ctx, next, ""); err != nil {
+		return fmt.Errorf("move: %w", err)
+	}
+	if err := c.finish(ctx, t); err != nil {
+		return err
+	}
+	c.say(ack{Op: "move", Tenant: id})
+	return nil
+}
+
+// finish works at what is under way.
+func (c *crasher) finish(ctx context.Context, t *byok.Tenant) error {
+	for job, err := range t.Jobs(ctx) {
+		if err != nil {
+			return fmt.Errorf("jobs: %w", err)
+		}
+		if job.State.Ended() {
+			continue
+		}
+		for job, err = range t.RunJob(ctx, job.ID) {
+			if err != nil {
+				return fmt.Errorf("job: %+v: %w", job, err)
 			}
 		}
 	}

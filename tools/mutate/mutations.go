@@ -758,6 +758,8 @@ var mutations = []mutation{
 		old: "\t\tf.st = st\n\t}\n\treturn err\n}", new: "\t\t_ = st\n\t}\n\treturn err\n}"},
 
 	// The Stores.
+	{name: "state-without-keys", file: "inquiry.go", tests: ".", // G5
+		old: "if len(q.keys) == 0 {", new: "if false && len(q.keys) == 0 {"},
 	{name: "memstore-no-compare-and-set", file: "memstore.go", tests: ".",
 		old: "item.Revision != w.Revision {", new: "false && item.Revision != w.Revision {"},
 	{name: "memstore-shares-bytes", file: "memstore.go", tests: ".",
