@@ -337,7 +337,7 @@ var mutations = []mutation{
 	{name: "job-target-from-the-item", file: "jobrun.go", tests: "TestTampered",
 		old: "a.Type != j.Type || a.From != j.From || a.To != j.To || ", new: ""},
 	{name: "job-claim-not-asked", file: "jobrun.go", tests: "TestTampered",
-		old: "err != nil || h.tenant != t.tenant {\n\t\t\treturn errors.Join(ErrKeyTaken, err)", new: "err != nil {\n\t\t\treturn errors.Join(ErrKeyTaken, err)"},
+		old: "err != nil || h.tenant != t.tenant {\n\t\t\treturn errors.Join(ErrKeyTaken, err)", new: "err != nil || h == nil {\n\t\t\treturn errors.Join(ErrKeyTaken, err)"},
 	{name: "job-goes-on-suspended", file: "jobrun.go", tests: "TestStopsStop",
 		old: "case s.Suspended:", new: "case false:"},
 	{name: "job-goes-on-after-a-revoke", file: "lifecycle.go", tests: "TestStopsStop",
@@ -366,8 +366,6 @@ var mutations = []mutation{
 		old: "a != nil && a.unswitched() && a.To != s.Key", new: "false && a != nil"},
 	{name: "schedule-every-process-rotates", file: "rotate.go", tests: "TestScheduleByAge",
 		old: "if after != 0 && s.Generation != after {", new: "if false {"},
-	{name: "schedule-in-step", file: "schedule.go", tests: "TestSchedule",
-		old: "return now.Sub(last) >= age-", new: "return now.Sub(last) >= age+"},
 
 	// The fleet.
 	{name: "fleet-change-not-logged", file: "change.go", tests: "Fleet|ChangeLog",
