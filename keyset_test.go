@@ -21,7 +21,7 @@ import (
 
 var keyRegions = []string{"us-east-1", "eu-west-1", "ap-southeast-2", "sa-east-1", "us-west-2", "eu-north-1", "ca-central-1", "ap-south-1"}
 
-func keyAccount(i int) string { return fmt.Sprintf("%012d", 111122223333+i) }
+func keyAccount(i int) string { return fmt.Sprintf("%012d", 111122223333+int64(i)) }
 
 // regional is a Keyring on the clients of all Regions, in process.
 type regional map[string]*awskms.Keyring

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -90,7 +91,7 @@ var pageCases = []auditCase{
 	}},
 	{"limits of a query", true, func(a *audit) {
 		a.record(event(1))
-		for _, limit := range []int{-1, 1001, 1 << 40, -1 << 40} {
+		for _, limit := range []int{-1, 1001, math.MaxInt, math.MinInt} {
 			a.argument(fmt.Sprint("limit ", limit), byok.AuditQuery{Limit: limit})
 		}
 		a.want("t", byok.AuditQuery{Limit: 1000}, ids(1, 2))

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -50,7 +51,7 @@ var listCases = []storeCase{
 	}},
 	{"limits of list", func(s *store) {
 		s.write(item("p", "a", 0, "x"), item("p", "b", 0, "x"))
-		for _, limit := range []int{0, -1, -1 << 62, byok.MaxListLimit + 1, 1 << 62} {
+		for _, limit := range []int{0, -1, math.MinInt, byok.MaxListLimit + 1, math.MaxInt} {
 			_, err := s.List(s.ctx, "p", "", limit)
 			s.argument(fmt.Sprint("a limit of ", limit), err)
 		}
