@@ -70,7 +70,7 @@ type ExportSummary struct {
 	Damaged  []DataKeyID // data keys whose items in the Store are damaged; they are not in the export
 }
 
-func (s *ExportSummary) String() string {
+func (s ExportSummary) String() string {
 	text := fmt.Sprintf("%d data keys, %d records, %d bytes", s.DataKeys, s.Records, s.Bytes)
 	if s.GivenUp > 0 {
 		text += fmt.Sprintf("; %d records could not be read", s.GivenUp)

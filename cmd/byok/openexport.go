@@ -124,6 +124,8 @@ func openExport(ctx context.Context, args []string, in io.Reader, out, errs io.W
 		}
 		defer file.Close()
 		in = file
+	} else {
+		in = &interruptible{ctx: ctx, src: in}
 	}
 	var to destination
 	switch {
@@ -157,6 +159,38 @@ func openExport(ctx context.Context, args []string, in io.Reader, out, errs io.W
 		describe(out, info)
 	}
 	return t.conclude(info, f.keys), nil
+}
+
+// interruptible lets go of a read when ctx ends: one of a pipe that nobody writes to does not
+// end by itself. The goroutine that it then leaves ends with the process.
+type interruptible struct {
+	ctx context.Context
+	src io.Reader
+	buf []byte // once ctx has ended, of the read that was let go
+}
+
+func (r *interruptible) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if r.buf == nil {
+		r.buf = make([]byte, 128<<10)
+	}
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, err := r.src.Read(r.buf[:min(len(p), len(r.buf))])
+		done <- result{n, err}
+	}()
+	select {
+	case x := <-done:
+		return copy(p, r.buf[:x.n]), x.err
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
+	}
 }
 
 // tally counts what came of each record.
