@@ -364,8 +364,6 @@ var mutations = []mutation{
 		old: "case ErrOpen, ErrKeyUnavailable, errReplaced, errWrapping:", new: "case errReplaced:"},
 	{name: "move-keeps-the-claim", file: "job.go", tests: "TestMoveCancelled",
 		old: "a != nil && a.unswitched() && a.To != s.Key", new: "false && a != nil"},
-	{name: "schedule-every-process-rotates", file: "rotate.go", tests: "TestScheduleByAge",
-		old: "if after != 0 && s.Generation != after {", new: "if false {"},
 
 	// The fleet.
 	{name: "fleet-change-not-logged", file: "change.go", tests: "Fleet|ChangeLog",
