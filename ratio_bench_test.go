@@ -98,6 +98,8 @@ func BenchmarkRatio(b *testing.B) {
 	}
 }
 
+var clockSink time.Time // what is read into it is not optimized away
+
 // BenchmarkFloor is what the floor of BenchmarkRatio consists of, for 64 bytes, and a reading of the
 // clock: medians.
 func BenchmarkFloor(b *testing.B) {
@@ -123,7 +125,7 @@ func BenchmarkFloor(b *testing.B) {
 		{"gcm-fresh-key", func() { fresh() }},
 		{"gcm-seal", func() { gcm.Seal(out, nil, plain, nil) }}, // with 12 of the random bytes
 		{"random-32", func() { _, _ = rand.Read(iv[:]) }},
-		{"clock", func() { time.Now() }},
+		{"clock", func() { clockSink = time.Now() }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			var all []float64
