@@ -153,10 +153,11 @@ type applies struct {
 }
 
 func (s *applies) Apply(ctx context.Context, writes ...byok.Item) error {
+	err := s.Store.Apply(ctx, writes...)
 	for _, w := range writes {
-		if strings.HasPrefix(w.ID, "used:") {
+		if err == nil && strings.HasPrefix(w.ID, "used:") { // two who come at the same moment are one write
 			s.used.Add(1)
 		}
 	}
-	return s.Store.Apply(ctx, writes...)
+	return err
 }
