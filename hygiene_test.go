@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"text/template"
 	"time"
@@ -203,13 +204,14 @@ func leak(key [32]byte, trace func()) byte { trace(); return key[0] }
 // an exported call it is taken (threat I-2).
 func TestI_2_PanicTraces(t *testing.T) {
 	var mu sync.Mutex
-	traces, functions := 0, map[string]bool{}
+	var traces atomic.Int64 // also taken by what goes on behind a call
+	functions := map[string]bool{}
 	buf := make([]byte, 1<<20)
 	trace := func(where string) {
 		mu.Lock()
 		defer mu.Unlock()
 		text := string(buf[:runtime.Stack(buf, true)]) // as the runtime prints it when it dies
-		traces++
+		traces.Add(1)
 		for _, w := range words() {
 			if strings.Contains(text, w) {
 				t.Errorf("%s: a trace shows %s", where, w)
@@ -266,9 +268,9 @@ func TestI_2_PanicTraces(t *testing.T) {
 		{"Direct.Open", func() error { return ignore(direct.Open(ctx, scope, sealed, nil)) }},
 		{"Revoke", func() error { return ignore(acme.Revoke(ctx, "")) }},
 	} {
-		before := traces
+		before := traces.Load()
 		want(t, c.name, c.call(), nil)
-		if traces == before && !strings.HasSuffix(c.name, "Status") {
+		if traces.Load() == before && !strings.HasSuffix(c.name, "Status") {
 			t.Errorf("%s: no trace was taken", c.name)
 		}
 	}
@@ -299,18 +301,23 @@ func TestI_2_PanicTraces(t *testing.T) {
 		}
 	}()
 	seenIn := []string{"floe.Seal(", "floe.Open(", "byok.(*DEK).Use("}
+	unseen := func(f string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return !functions[f]
+	}
 	start := time.Now()
 	for n := 0; n < 300 || time.Since(start) < 10*time.Second; n++ {
 		trace("in the cryptography")
-		if runtime.Gosched(); n >= 300 && !slices.ContainsFunc(seenIn, func(f string) bool { return !functions[f] }) {
+		if runtime.Gosched(); n >= 300 && !slices.ContainsFunc(seenIn, unseen) {
 			break
 		}
 	}
 	close(enough)
 	<-done
 	for _, f := range seenIn {
-		if !functions[f] {
-			t.Errorf("%d traces, and none in %s", traces, f)
+		if unseen(f) {
+			t.Errorf("%d traces, and none in %s", traces.Load(), f)
 		}
 	}
 }

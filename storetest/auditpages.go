@@ -166,7 +166,7 @@ var pageCases = []auditCase{
 				}
 				return nil
 			}
-			for i := n + g; ; i += 4 {
+			for i := n + g; i < 5*n; i += 4 { // an end: what records faster than it is read has none
 				select {
 				case <-stop:
 					return nil
@@ -177,6 +177,7 @@ var pageCases = []auditCase{
 				}
 				time.Sleep(time.Millisecond)
 			}
+			return nil
 		})
 	}},
 	{"a cursor keeps its filters", true, func(a *audit) {
