@@ -44,7 +44,8 @@ func TestJobsOverREST(t *testing.T) {
 		s.want(t, "acme", "POST", "/keys/move", arnBody("alias/x"), 400, "BYOK_001")
 		s.want(t, "acme", "POST", "/keys/move", arnBody(cmk.ARN()), 400, "BYOK_014")
 		s.want(t, "acme", "POST", "/keys/move", arnBody(s.CMK("globex").ARN()), 403, "BYOK_002")
-		// Denied by the old CMK meanwhile, it is paused, and says so.
+		// Denied by the old CMK meanwhile, it is paused, and says so. KMS takes its time, so that there is a meanwhile.
+		s.Fake.Latency(200 * time.Millisecond)
 		moved := s.want(t, "acme", "POST", "/keys/move", `{"cmk_arn":"`+next.ARN()+`","reason":"new account"}`, 202, "")
 		id = moved["id"].(string)
 		if moved["type"] != "move" || moved["state"] != "running" || moved["from_cmk_arn"] != cmk.ARN() || moved["to_cmk_arn"] != next.ARN() || moved["new_dek_version"] != nil {
@@ -52,7 +53,8 @@ func TestJobsOverREST(t *testing.T) {
 		}
 		s.want(t, "acme", "POST", "/keys/rotate", `{"rotation_type":"full"}`, 409, "BYOK_018")
 		cmk.Disable()
-		time.Sleep(2 * time.Second)
+		s.Fake.Latency(0)
+		time.Sleep(3 * time.Second)
 		if got := s.want(t, "acme", "GET", "/keys/move/"+id, "", 200, ""); got["state"] != "paused" || got["paused_by"] != "BYOK_002" {
 			t.Errorf("denied: %v", got)
 		}
