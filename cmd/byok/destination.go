@@ -55,7 +55,7 @@ var errLine = fmt.Errorf("larger than %d MiB: use -out", maxLine>>20)
 
 func newLines(out io.Writer) *lines {
 	l := &lines{out: bufio.NewWriterSize(out, 1<<16)}
-	l.enc = json.NewEncoder(l.out)
+	l.enc = json.NewEncoder(ascii{l.out})
 	l.enc.SetEscapeHTML(false)
 	return l
 }
@@ -150,7 +150,7 @@ func newDirectory(dir string) (_ *directory, err error) {
 		return nil, err
 	}
 	d.lines = bufio.NewWriter(d.index)
-	d.enc = json.NewEncoder(d.lines)
+	d.enc = json.NewEncoder(ascii{d.lines})
 	d.enc.SetEscapeHTML(false)
 	return d, nil
 }

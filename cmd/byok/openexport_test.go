@@ -183,6 +183,9 @@ func TestOpenExport_Lines(t *testing.T) {
 	if status != exitOK || n != len(names) || strings.Count(out, "\n") != n {
 		t.Errorf("status %d, %d lines\n%s", status, n, errs)
 	}
+	if i := strings.IndexFunc(out, func(c rune) bool { return c != '\n' && (c < 0x20 || c > 0x7e) }); i >= 0 { // it may be a terminal
+		t.Errorf("prints %q", out[i:i+4])
+	}
 }
 
 // Without -key no KMS is asked, and the file is checked.
