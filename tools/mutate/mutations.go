@@ -360,7 +360,7 @@ var mutations = []mutation{
 		old: "\tr, err := c.roundTrip(ctx, t.context(\"default\", newDataKeyID()))\n\tr.dek.Wipe()\n", new: "\tvar r result\n\tvar err error\n"},
 	{name: "move-switches-although-damaged", file: "move.go", tests: "TestDamaged",
 		old: "if j.Failed > 0 {", new: "if false {"},
-	{name: "move-fails-who-meets-the-switch", file: "load.go", tests: "TestI19_JobsAgainst",
+	{name: "move-fails-who-meets-the-switch", file: "load.go", tests: "TestMoveFailsNobody",
 		old: "case ErrOpen, ErrKeyUnavailable, errReplaced, errWrapping:", new: "case errReplaced:"},
 	{name: "move-keeps-the-claim", file: "job.go", tests: "TestMoveCancelled",
 		old: "a != nil && a.unswitched() && a.To != s.Key", new: "false && a != nil"},
