@@ -806,8 +806,8 @@ var mutations = []mutation{
 	// Key bytes, and random ones.
 	{name: "dek-new-keeps-raw", file: "dek.go", tests: "TestI_", // I-3: the driver's copy stays
 		old: "\tdefer clear(raw)\n", new: ""},
-	{name: "cache-wrapped-hash-ignored", file: "alone.go", tests: "TestE10_", // E10: two data keys of one id
-		old: "return sha512.Sum384(wrapped)", new: "return sha512.Sum384(wrapped[:0])"},
+	{name: "cache-wrapped-hash-ignored", file: "wrapping.go", tests: "TestE10_", // E10: two data keys of one id
+		old: "return sha512.Sum384(b)", new: "return sha512.Sum384(b[:0])"},
 	{name: "parse-wrapped-aliases", file: "internal/format/parse.go", tests: "TestI_7_", dir: ".", // I-7: the caller reuses its buffer
 		old: "r.Wrapped = append(make([]byte, 0, len(wrapped)), wrapped...)", new: "r.Wrapped = wrapped"},
 	{name: "random-not-captured", file: "internal/random/random.go", tests: ".", // J1
