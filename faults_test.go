@@ -132,28 +132,36 @@ func TestG7_StoreLosesAnswers(t *testing.T) {
 
 // swapStore can be put back to an earlier state, as by a restored backup.
 type swapStore struct {
-	mu sync.Mutex
-	byok.Store
+	mu    sync.Mutex
+	store byok.Store
 }
 
-func (s *swapStore) now() byok.Store { s.mu.Lock(); defer s.mu.Unlock(); return s.Store }
+func (s *swapStore) now() byok.Store      { s.mu.Lock(); defer s.mu.Unlock(); return s.store }
+func (s *swapStore) swap(with byok.Store) { s.mu.Lock(); defer s.mu.Unlock(); s.store = with }
+
 func (s *swapStore) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
 	return s.now().Get(ctx, r)
+}
+
+func (s *swapStore) List(ctx context.Context, partition, after string, limit int) ([]byok.Item, error) {
+	return s.now().List(ctx, partition, after, limit)
+}
+
+func (s *swapStore) Apply(ctx context.Context, w ...byok.Item) error {
+	return s.now().Apply(ctx, w...)
 }
 
 // A Store that went back behind what a live process has seen is noticed, and
 // nothing is served from it (I17, threat G6).
 func TestI17_G6_RolledBackStore(t *testing.T) {
-	store := &swapStore{Store: new(byok.MemStore)}
+	store := &swapStore{store: new(byok.MemStore)}
 	env := byoktest.New(t, &byoktest.Options{Store: store})
 	acme, _ := env.Tenant("acme")
 	sealed := seal(t, env.Keeper, "acme", "x", "")
 	backup := copyStore(t, store.now(), "tenant:acme", "tenants", "cmk")
 	_, err := acme.Suspend(t.Context(), "stop")
 	want(t, "Suspend", err, nil)
-	store.mu.Lock()
-	store.Store = backup
-	store.mu.Unlock()
+	store.swap(backup)
 	_, err = open(t, env.Keeper, "acme", sealed, "")
 	if err == nil {
 		t.Fatal("a rolled back Store ended a suspension in a live process")
@@ -331,7 +339,7 @@ func (s editStore) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
 // elsewhere: the audit log, which has the command that the Store forgot, and KMS,
 // where a denial does not depend on our Store. SECURITY.md says so.
 func TestG6_RestartCannotTell(t *testing.T) {
-	store := &swapStore{Store: new(byok.MemStore)}
+	store := &swapStore{store: new(byok.MemStore)}
 	env := byoktest.New(t, &byoktest.Options{Store: store})
 	acme, cmk := env.Tenant("acme")
 	sealed := seal(t, env.Keeper, "acme", "x", "")
@@ -339,9 +347,7 @@ func TestG6_RestartCannotTell(t *testing.T) {
 	_, err := acme.Suspend(t.Context(), "stop")
 	want(t, "Suspend", err, nil)
 	want(t, "Close", env.Keeper.Close(), nil) // everything is stopped, and a backup restored
-	store.mu.Lock()
-	store.Store = backup
-	store.mu.Unlock()
+	store.swap(backup)
 	k := env.NewKeeper()
 	mustOpen(t, k, "acme", sealed, "", "x") // the suspension is forgotten
 	st, err := k.Tenant("acme").Status(t.Context())
@@ -367,7 +373,7 @@ func TestI17_G6_StopOnARolledBackStore(t *testing.T) {
 		"Suspend": (*byok.Tenant).Suspend, "Revoke": (*byok.Tenant).Revoke} {
 		for _, follows := range []bool{false, true} { // whether the change log has told that the Store is an old one
 			synctest.Test(t, func(t *testing.T) {
-				store := &swapStore{Store: new(byok.MemStore)}
+				store := &swapStore{store: new(byok.MemStore)}
 				env := byoktest.New(t, &byoktest.Options{Store: store, Keeper: quietly(byok.Options{})})
 				acme, _ := env.Tenant("acme")
 				sealed := seal(t, env.Keeper, "acme", "x", "")
@@ -382,9 +388,7 @@ func TestI17_G6_StopOnARolledBackStore(t *testing.T) {
 					_, err := acme.Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK})
 					want(t, "Rotate", err, nil)
 				}
-				store.mu.Lock()
-				store.Store = backup
-				store.mu.Unlock()
+				store.swap(backup)
 				if follows {
 					time.Sleep(3 * time.Second)
 				}

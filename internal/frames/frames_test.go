@@ -130,6 +130,26 @@ func TestEveryFlippedBit(t *testing.T) {
 	}
 }
 
+// Whatever is cut out, in one piece: what is whole is read. The bodies have the sizes of frames,
+// so that a frame that lost bytes ends, by its length, where another one begins.
+func TestEveryCut(t *testing.T) {
+	bodies := [][]byte{bytes.Repeat([]byte{1}, overhead+3), []byte("abc"), nil, []byte("abc")}
+	whole := write(t, bodies...)
+	for from := range whole {
+		for to := from + 1; to <= len(whole); to++ {
+			got, _ := read(t, bytes.NewReader(slices.Concat(whole[:from], whole[to:])))
+			begin := 0
+			for i, body := range bodies {
+				end := begin + overhead + len(body)
+				if b, ok := got[uint64(i)]; ok && !bytes.Equal(b, body) || !ok && (end <= from || begin >= to) {
+					t.Fatalf("without %d to %d: frame %d (%d to %d): read %v", from, to, i, begin, end, ok)
+				}
+				begin = end
+			}
+		}
+	}
+}
+
 // Bytes that are lost, that are new, or that are others, anywhere: what is whole is read.
 func TestWhatIsWholeIsRead(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

@@ -86,12 +86,12 @@ func (r *Reader) Next() (Frame, error) {
 	body := whole[headSize : len(whole)-4]
 	good := checksum(whole[:len(whole)-4]) == binary.BigEndian.Uint32(whole[len(whole)-4:])
 	if !good {
-		// If the next one begins where this one ends, its length was right.
+		// If the next one begins where this one ends, and none in it, nothing was cut out of it.
 		r.fill(h.size() + headSize)
-		if _, ok := r.head(h.size()); !ok && len(r.buf) > h.size() {
+		whole = r.buf[:h.size()] // fill may have moved it
+		if _, ok := r.head(h.size()); !ok && len(r.buf) > h.size() || r.headIn(whole[1:]) {
 			return Frame{}, r.resync()
 		}
-		whole = r.buf[:h.size()] // fill may have moved it
 	}
 	if !good || h.number < r.due {
 		d := &Damage{Offset: r.off, Size: int64(len(whole)), Number: r.due, Raw: whole}
@@ -114,6 +114,21 @@ func (r *Reader) Next() (Frame, error) {
 func (r *Reader) head(at int) (head, bool) {
 	h, ok := parseHead(r.buf[at:])
 	return h, ok && (r.id == nil || h.id == *r.id)
+}
+
+// headIn tells whether a head lies in b, whole.
+func (r *Reader) headIn(b []byte) bool {
+	for {
+		i := bytes.Index(b, []byte(marker))
+		if i < 0 {
+			return false
+		}
+		b = b[i:]
+		if h, ok := parseHead(b); ok && h.id == *r.id {
+			return true
+		}
+		b = b[1:]
+	}
 }
 
 // resync searches for the next head behind the first byte of buf, and describes what it

@@ -860,6 +860,8 @@ var mutations = []mutation{
 		old: "\tif !good {\n", new: "\tif good = true; !good {\n"},
 	{name: "frames-any-container", file: "internal/frames/reader.go", tests: ".",
 		old: "return h, ok && (r.id == nil || h.id == *r.id)", new: "return h, ok"},
+	{name: "frames-cut-frame-taken-for-one", file: "internal/frames/reader.go", tests: ".",
+		old: " || r.headIn(whole[1:])", new: ""},
 	{name: "frames-search-begins-too-late", file: "internal/frames/reader.go", tests: ".",
 		old: "for from := 1; ; {", new: "for from := headSize; ; {"},
 	{name: "datakeys-written-each-time", file: "datakeys.go", tests: "TestDataKeys_",
