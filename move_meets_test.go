@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -12,16 +13,18 @@ import (
 	"github.com/byok-go/byok/byoktest"
 )
 
-// meeting is a Store at which something happens, once, before an item is read whose ID begins so.
+// meeting is a Store at which something happens, once, before an item is read whose ID begins so, but for
+// the first reads of such.
 type meeting struct {
 	byok.Store
 	prefix string
+	first  atomic.Int64
 	once   sync.Once
 	f      func()
 }
 
 func (s *meeting) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
-	if strings.HasPrefix(r.ID, s.prefix) {
+	if strings.HasPrefix(r.ID, s.prefix) && s.first.Add(-1) < 0 {
 		s.once.Do(s.f)
 	}
 	return s.Store.Get(ctx, r)
@@ -58,6 +61,57 @@ func TestMoveFailsNobodyWhoMeetsTheSwitch(t *testing.T) {
 					t.Errorf("%s at %q: it met nothing", op, prefix)
 				}
 			})
+		}
+	}
+}
+
+// So does Rotate, of both types, at each of its reads of the tenant's state: it validates the new CMK then. At the old one,
+// which nobody may use any more, it does not end.
+func TestMoveFailsNoRotationThatMeetsTheSwitch(t *testing.T) {
+	for _, kind := range []string{byok.RotateDEK, byok.RotateFull} {
+		for first := int64(0); ; first++ {
+			met := false
+			synctest.Test(t, func(t *testing.T) {
+				env := byoktest.New(t, nil)
+				acme, cmk := env.Tenant("acme")
+				next := env.CMK("acme")
+				sealed := seal(t, env.Keeper, "acme", "x", "")
+				store := &meeting{Store: env.Store, prefix: "state", f: func() {
+					met = true
+					job, err := acme.Move(t.Context(), awskms.Key(next.ARN()), "")
+					want(t, "Move", err, nil)
+					if last := finish(t, acme, job.ID); last.State != byok.JobDone {
+						t.Errorf("the move is %s", last.State)
+					}
+					cmk.Disable()
+				}}
+				store.first.Store(first)
+				k, err := byok.New(byoktest.Service, env.Keys, store, env.Audit, nil)
+				want(t, "New", err, nil)
+				defer k.Close()
+				out, err := k.Tenant("acme").Rotate(t.Context(), byok.Rotation{Type: kind})
+				if err != nil || out.NewVersion != 2 {
+					t.Fatalf("Rotate meets a switch at read %d: %+v, %v", first, out, err)
+				}
+				if met {
+					if kind == byok.RotateFull {
+						finish(t, acme, out.ID)
+					}
+					mustOpen(t, env.Keeper, "acme", seal(t, k, "acme", "y", ""), "", "y")
+					mustOpen(t, k, "acme", sealed, "", "x")
+					underOnly(t, env, next)
+					matchCalls(t, env, env.Audit.All())
+				}
+			})
+			if t.Failed() {
+				return
+			}
+			if !met {
+				if first < 2 {
+					t.Errorf("%s: %d meetings: this test could pass on nothing", kind, first)
+				}
+				break
+			}
 		}
 	}
 }

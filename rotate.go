@@ -44,17 +44,31 @@ func (t *Tenant) Rotate(ctx context.Context, r Rotation) (RotationResult, error)
 	return out, err
 }
 
-// rotate begins a new generation: after the one named, or after any if that is 0.
+// rotate begins a new generation: after the one named, or after any if that is 0. It begins anew if the tenant's
+// keys are others by the end: a Move that switches fails nobody.
 func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationResult, after uint64) (*state, error) {
-	s, err := t.readState(ctx)
-	if err == nil {
-		err = s.usable()
+	for try := 1; ; try++ {
+		s, err := t.readState(ctx)
+		if err != nil {
+			return nil, err
+		}
+		rotated, err := t.rotateFrom(ctx, s, event, out, after)
+		if rotated != nil || try == loadTries {
+			return rotated, err
+		}
+		if now, rerr := t.readState(ctx); rerr != nil || now.sameKeys(s) {
+			return nil, err
+		}
 	}
-	if err == nil && out.Type == RotateFull && s.Job != nil {
-		err = ErrJobRunning
-	}
-	if err != nil {
+}
+
+// rotateFrom is rotate under the keys that s has.
+func (t *tenantCache) rotateFrom(ctx context.Context, s *state, event *Event, out *RotationResult, after uint64) (*state, error) {
+	if err := s.usable(); err != nil {
 		return nil, err
+	}
+	if out.Type == RotateFull && s.Job != nil {
+		return nil, ErrJobRunning
 	}
 	event.Key = s.Key
 	q, err := t.inquire(ctx, "default", newDataKeyID(), &t.budget.control)
@@ -63,7 +77,7 @@ func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationRes
 		made, _, err = q.make(ctx)
 		made.Wipe()
 	}
-	event.Calls, event.Proof = q.calls, q.witness().request
+	event.Calls, event.Proof = append(event.Calls, q.calls...), q.witness().request
 	if err != nil {
 		return nil, err
 	}

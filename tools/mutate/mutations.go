@@ -362,6 +362,8 @@ var mutations = []mutation{
 		old: "if j.Failed > 0 {", new: "if false {"},
 	{name: "move-fails-who-meets-the-switch", file: "load.go", tests: "TestMoveFailsNobody",
 		old: "case ErrOpen, ErrKeyUnavailable, errReplaced, errWrapping:", new: "case errReplaced:"},
+	{name: "rotation-fails-at-the-switch", file: "rotate.go", tests: "TestMoveFailsNoRotation",
+		old: "if rotated != nil || try == loadTries {", new: "if rotated != nil || try > 0 {"},
 	{name: "move-keeps-the-claim", file: "job.go", tests: "TestMoveCancelled",
 		old: "a != nil && a.unswitched() && a.To != s.Key", new: "false && a != nil"},
 
