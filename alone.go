@@ -5,6 +5,7 @@ import (
 	"crypto/sha512"
 
 	"github.com/byok-go/byok/internal/format"
+	"github.com/byok-go/byok/internal/lease"
 )
 
 // Per-operation mode: every Seal and Open asks the Store and KMS, and nothing is
@@ -43,36 +44,37 @@ func (t *tenantCache) alone(ctx context.Context, id entryID, find func() (wrappi
 		return grant{}, err
 	}
 	defer done()
-	read, s, err := t.permitted(ctx)
-	if err != nil {
-		return grant{}, err
-	}
-	w, p, err := find()
-	if err != nil {
-		return grant{}, err
-	}
-	id.key = s.Key
-	q, err := t.inquire(ctx, id.purpose, id.dataKey, p)
-	e := &entry{id: id}
-	if err == nil {
-		e.dek, e.wrapped, err = get(ctx, q, w)
-	}
-	if err != nil && !q.asked {
-		return grant{}, err
-	}
-	e.witness = q.witness()
-	g := grant{e: e, under: e.witness, policy: e.wrapped.policy, inside: true, calls: q.calls}
-	if err != nil {
-		return g, err
-	}
-	t.mu.Lock()
-	ok := t.prove(e, q, read, 0)
-	t.mu.Unlock()
-	if !ok {
-		e.dek.Wipe()
-		return g, t.lost()
-	}
-	return g, nil
+	var calls []KMSCall // of all tries: the event has to tell of each
+	return afresh(ctx, t, func(ctx context.Context, read lease.Time, s *state) (grant, error) {
+		w, p, err := find()
+		if err != nil {
+			return grant{calls: calls}, err
+		}
+		id := id
+		id.key = s.Key
+		q, err := t.inquire(ctx, id.purpose, id.dataKey, p)
+		e := &entry{id: id}
+		if err == nil {
+			e.dek, e.wrapped, err = get(ctx, q, w)
+		}
+		if err != nil && !q.asked {
+			return grant{calls: calls}, err
+		}
+		calls = append(calls, q.calls...)
+		e.witness = q.witness()
+		g := grant{e: e, under: e.witness, policy: e.wrapped.policy, inside: true, calls: calls}
+		if err != nil {
+			return g, err
+		}
+		t.mu.Lock()
+		ok := t.prove(e, q, read, 0)
+		t.mu.Unlock()
+		if !ok {
+			e.dek.Wipe()
+			return g, t.lost()
+		}
+		return g, nil
+	})
 }
 
 func hashWrapped(wrapped []byte) [sha512.Size384]byte { return sha512.Sum384(wrapped) }

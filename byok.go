@@ -46,7 +46,8 @@ type Options struct {
 	AllowUnboundPolicy bool
 
 	// AllowAnyKeyToOpenAlone permits tenants with several keys under PolicyAny, and to
-	// make data keys that each of them opens alone. Think before you set it: if anybody but the
+	// seal under data keys that each of them opens alone. Without it such a tenant's data is opened, and Seal is
+	// ErrArgument, whichever process registered the keys and made the data key. Think before you set it: if anybody but the
 	// tenant controls one of a tenant's keys, the platform for one, then the tenant's revocation of
 	// the others is worth nothing to whoever has the data and that key. In this library
 	// a denial by one of them still stops the tenant.

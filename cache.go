@@ -144,7 +144,7 @@ func (t *tenantCache) install(q *inquiry, e *entry, read lease.Time) *entry {
 		}
 		t.entries[e.id] = e
 	}
-	if e.generation != 0 && e.generation == t.state.Generation && t.state.seals(e.wrapped) {
+	if e.generation != 0 && e.generation == t.state.Generation && t.state.seals(e.wrapped) && t.k.maySeal(t.state) == nil {
 		t.current[e.id.purpose] = e
 		e.quota = t.quota(e.id.dataKey, e.generation)
 	}

@@ -189,8 +189,8 @@ func (q *inquiry) make(ctx context.Context) (dek *DEK, w wrapping, err error) {
 	if q.state.all() {
 		return q.makeShares(ctx)
 	}
-	if q.state.Policy == PolicyAny && !q.t.k.allowAny {
-		return nil, wrapping{}, errAnyAlone // another Keeper of this Store may, and has registered it
+	if err := q.t.k.maySeal(q.state); err != nil {
+		return nil, wrapping{}, err
 	}
 	w.policy = format.PolicyANY
 	var answers []error

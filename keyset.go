@@ -89,6 +89,15 @@ func (s *state) seals(w wrapping) bool {
 	return w.policy == format.PolicyANY
 }
 
+// maySeal returns why this Keeper seals nothing under the keys of s, whoever registered them and
+// made the data keys, and nil if it may: see Options.AllowAnyKeyToOpenAlone. It opens in either case, since reading makes nothing weaker.
+func (k *Keeper) maySeal(s *state) error {
+	if s.Policy == PolicyAny && !k.allowAny {
+		return errAnyAlone
+	}
+	return nil
+}
+
 // consent sums up what the keys have answered, in the order of the key set: nil if that
 // is enough. An outage of one is none of all only if any key will do, and then only if one has
 // consented; whatever else a key says against it is final.

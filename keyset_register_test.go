@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +20,8 @@ import (
 )
 
 // SPEC MUST-13: nobody makes a list that each of several keys opens alone, unless the Keeper was
-// told so in so many words; not by registering one, and not for a tenant that another Keeper has registered.
+// told so in so many words; not by registering one, and not for a tenant that another Keeper has registered, under a data key
+// of its own or under one that the other has made. It opens what there is: that makes nothing weaker.
 func TestMUST13_AnyKeyAlone(t *testing.T) {
 	s := newSeveral(t, 2, nil)
 	calls := len(s.Fake.Calls())
@@ -34,9 +36,15 @@ func TestMUST13_AnyKeyAlone(t *testing.T) {
 	s.acme = s.k.Tenant("acme")
 	s.register(s.registration(byok.PolicyAny))
 	sealed := seal(t, s.k, "acme", "x", "")
-	mustOpen(t, strict, "acme", sealed, "", "x")
-	_, err = strict.Seal(t.Context(), byok.Scope{Tenant: "acme", Purpose: "new"}, nil, nil)
-	want(t, "Seal for a new purpose", err, byok.ErrArgument)
+	for range 2 { // without a lease, and under one
+		mustOpen(t, strict, "acme", sealed, "", "x")
+		_, err = strict.Seal(t.Context(), acmeScope, []byte("x"), nil)
+		want(t, "Seal under a data key that is there", err, byok.ErrArgument)
+		_, err = strict.SealWriter(t.Context(), io.Discard, acmeScope, nil)
+		want(t, "SealWriter", err, byok.ErrArgument)
+		_, err = strict.Seal(t.Context(), byok.Scope{Tenant: "acme", Purpose: "new"}, nil, nil)
+		want(t, "Seal for a new purpose", err, byok.ErrArgument)
+	}
 	_, err = strict.Tenant("acme").Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK})
 	want(t, "Rotate", err, byok.ErrArgument)
 	s.opts.AllowAnyKeyToOpenAlone, s.opts.PerOperation = false, true

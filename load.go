@@ -26,6 +26,9 @@ func (t *tenantCache) permitted(ctx context.Context) (read lease.Time, s *state,
 // loadCurrent loads the data key that seals for a purpose, making it on first use.
 func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, error) {
 	return t.fly(ctx, flightID{current: true, purpose: purpose}, OpLease, t.again(func(ctx context.Context, read lease.Time, s *state) (*entry, error) {
+		if err := t.k.maySeal(s); err != nil { // also under a data key that another Keeper has made
+			return nil, err
+		}
 		var g generationItem
 		_, err := t.k.getJSON(ctx, refGeneration(t.tenant, purpose, s.Generation), &g)
 		switch {
@@ -46,27 +49,30 @@ func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, 
 	}))
 }
 
-// again makes a load of f, which gets what is permitted, and begins anew if the tenant's keys are others by the
-// end: a Move that switches fails nobody.
+// again makes a load of f, which gets what is permitted; see afresh.
 func (t *tenantCache) again(f func(ctx context.Context, read lease.Time, s *state) (*entry, error)) func(context.Context) (*entry, error) {
-	return func(ctx context.Context) (*entry, error) {
-		for try := 1; ; try++ {
-			read, s, err := t.permitted(ctx)
-			if err != nil {
-				return nil, err
-			}
-			e, err := f(ctx, read, s)
-			switch err {
-			case ErrOpen, ErrKeyUnavailable, errReplaced, errWrapping:
-			default:
-				return e, err
-			}
-			if try == loadTries {
-				return e, err
-			}
-			if now, rerr := t.readState(ctx); rerr != nil || now.sameKeys(s) {
-				return e, err
-			}
+	return func(ctx context.Context) (*entry, error) { return afresh(ctx, t, f) }
+}
+
+// afresh does f with what is permitted, and begins anew if the tenant's keys are others by the end: a Move
+// that switches fails nobody.
+func afresh[T any](ctx context.Context, t *tenantCache, f func(ctx context.Context, read lease.Time, s *state) (T, error)) (out T, err error) {
+	for try := 1; ; try++ {
+		read, s, err := t.permitted(ctx)
+		if err != nil {
+			return out, err
+		}
+		out, err = f(ctx, read, s)
+		switch err {
+		case ErrOpen, ErrKeyUnavailable, errReplaced, errWrapping:
+		default:
+			return out, err
+		}
+		if try == loadTries {
+			return out, err
+		}
+		if now, rerr := t.readState(ctx); rerr != nil || now.sameKeys(s) {
+			return out, err
 		}
 	}
 }
@@ -95,13 +101,9 @@ func (t *tenantCache) loadStored(ctx context.Context, purpose string, id DataKey
 // loadInside loads a data key that only the envelope itself holds.
 func (t *tenantCache) loadInside(ctx context.Context, purpose string, id DataKeyID, w wrapping, op Op) (*entry, error) {
 	hash := w.hash()
-	return t.fly(ctx, flightID{false, purpose, id, hash}, op, func(ctx context.Context) (*entry, error) {
-		read, s, err := t.permitted(ctx)
-		if err != nil {
-			return nil, err
-		}
+	return t.fly(ctx, flightID{false, purpose, id, hash}, op, t.again(func(ctx context.Context, read lease.Time, s *state) (*entry, error) {
 		return t.unwrap(ctx, t.newEntry(entryID{purpose, id, s.Key, hash}, 0), w, read, op)
-	})
+	}))
 }
 
 func (t *tenantCache) newEntry(id entryID, generation uint64) *entry {

@@ -34,7 +34,7 @@ func (s *meeting) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
 // comes then of the new one. Neither Seal nor Open notices.
 func TestMoveFailsNobodyWhoMeetsTheSwitch(t *testing.T) {
 	for _, prefix := range []string{"state", "gen:", "dek:"} {
-		for _, op := range []string{"Seal", "Open"} {
+		for _, op := range []string{"Seal", "Open", "Open, per operation"} {
 			synctest.Test(t, func(t *testing.T) {
 				env := byoktest.New(t, nil)
 				acme, cmk := env.Tenant("acme")
@@ -50,7 +50,7 @@ func TestMoveFailsNobodyWhoMeetsTheSwitch(t *testing.T) {
 					}
 					cmk.Disable()
 				}}
-				k, err := byok.New(byoktest.Service, env.Keys, store, env.Audit, nil)
+				k, err := byok.New(byoktest.Service, env.Keys, store, env.Audit, &byok.Options{PerOperation: op == "Open, per operation"})
 				want(t, "New", err, nil)
 				defer k.Close()
 				if op == "Seal" {
@@ -60,6 +60,7 @@ func TestMoveFailsNobodyWhoMeetsTheSwitch(t *testing.T) {
 				if !met && (op == "Seal" || prefix != "gen:") {
 					t.Errorf("%s at %q: it met nothing", op, prefix)
 				}
+				matchCalls(t, env, env.Audit.All())
 			})
 		}
 	}
@@ -113,5 +114,51 @@ func TestMoveFailsNoRotationThatMeetsTheSwitch(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// meetingKeys is a Keyring at which something happens, once, after a data key was made.
+type meetingKeys struct {
+	byok.Keyring
+	f func()
+}
+
+func (m *meetingKeys) GenerateDataKey(ctx context.Context, key byok.KeyID, ec byok.EncryptionContext) (*byok.DEK, byok.Wrapped, error) {
+	dek, w, err := m.Keyring.GenerateDataKey(ctx, key, ec)
+	if f := m.f; f != nil {
+		m.f = nil
+		f()
+	}
+	return dek, w, err
+}
+
+// A process that makes a data key for one envelope, or the first one of a purpose, learns of the switch before it can use
+// it. It makes another one, under the new CMK, and leaves events of both requests.
+func TestMoveFailsNobodyWhoMakesADataKey(t *testing.T) {
+	for _, alone := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			env := byoktest.New(t, nil)
+			_, cmk := env.Tenant("acme")
+			next := env.CMK("acme")
+			keys := &meetingKeys{Keyring: env.Keys}
+			k, err := byok.New(byoktest.Service, keys, env.Store, env.Audit, &byok.Options{PerOperation: alone})
+			want(t, "New", err, nil)
+			defer k.Close()
+			keys.f = func() {
+				acme := k.Tenant("acme")
+				job, err := acme.Move(t.Context(), awskms.Key(next.ARN()), "")
+				want(t, "Move", err, nil)
+				if last := finish(t, acme, job.ID); last.State != byok.JobDone {
+					t.Errorf("the move is %s", last.State)
+				}
+				cmk.Disable()
+			}
+			sealed := seal(t, k, "acme", "y", "")
+			if keys.f != nil {
+				t.Error("it met nothing")
+			}
+			mustOpen(t, env.NewKeeper(), "acme", sealed, "", "y")
+			matchCalls(t, env, env.Audit.All())
+		})
 	}
 }

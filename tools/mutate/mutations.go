@@ -429,7 +429,13 @@ var mutations = []mutation{
 	{name: "keyset-any-without-permission", file: "register.go", tests: "TestMUST13", // MUST-13
 		old: "case s.Policy == PolicyAny && !k.allowAny:", new: "case false:"},
 	{name: "keyset-any-made-without-permission", file: "inquiry.go", tests: "TestMUST13",
-		old: "if q.state.Policy == PolicyAny && !q.t.k.allowAny {", new: "if false {"},
+		old: "if err := q.t.k.maySeal(q.state); err != nil {", new: "if err := error(nil); err != nil {"},
+	{name: "keyset-any-sealed-without-permission", file: "load.go", tests: "TestMUST13",
+		old: "if err := t.k.maySeal(s); err != nil {", new: "if err := error(nil); err != nil {"},
+	{name: "keyset-any-sealed-once-opened", file: "cache.go", tests: "TestMUST13", // the lease that an Open has serves a Seal
+		old: " && t.k.maySeal(t.state) == nil {", new: " {"},
+	{name: "alone-forgets-the-first-try", file: "alone.go", tests: "TestMoveFails", // I18: a request that stands in no event
+		old: "calls = append(calls, q.calls...)", new: "calls = q.calls"},
 	{name: "keyset-less-than-all-seals", file: "keyset.go", tests: "TestStoreCannot",
 		old: "return w.policy == format.PolicyALL && len(w.recipients) == len(keys)", new: "return w.policy == format.PolicyALL"},
 	{name: "keyset-any-seals-for-all", file: "keyset.go", tests: "TestStoreCannot",
