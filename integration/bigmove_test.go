@@ -24,7 +24,7 @@ import (
 var (
 	moveKeys    = flag.Int("movekeys", 300, "data keys of TestMoveUnderLoad, in hundreds")
 	moveRecords = flag.Int("moverecords", 10_000, "records of TestMoveUnderLoad, at least as many")
-	moveWindow  = flag.Duration("movewindow", 2*time.Second, "how long TestMoveUnderLoad measures before the move and after it")
+	moveWindow  = flag.Duration("movewindow", time.Second, "how long TestMoveUnderLoad measures before the move and after it")
 )
 
 // bigTenant has as many data keys as -movekeys: 100 purposes, in as many generations. Its records are a
@@ -265,7 +265,7 @@ func (b *bigTenant) load(k *byok.Keeper) *bigLoad {
 	for range 4 {
 		l.again(1, 0, func(i int) error { return b.open(k, b.hot[i%len(b.hot)]) })
 	}
-	l.again(2, 50*time.Millisecond, func(i int) error { return b.open(k, b.cold[i%len(b.cold)]) })
+	l.again(2, 20*time.Millisecond, func(i int) error { return b.open(k, b.cold[i%len(b.cold)]) })
 	return l
 }
 
@@ -318,7 +318,7 @@ func (l *bigLoad) end(spent [3]time.Duration) {
 		var p99 [3]time.Duration
 		for phase, took := range l.took {
 			d := took[op]
-			if len(d) < 20 {
+			if len(d) < 10 {
 				t.Errorf("%s, %s: %d of them, too few to say anything", name, bigPhases[phase], len(d))
 				return
 			}

@@ -3,10 +3,14 @@ package integration
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
+	"maps"
 	mrand "math/rand/v2"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -22,32 +26,50 @@ const crashService = "crash"
 // site is one database, empty at first, with a KMS and all that crashers have said.
 type site struct {
 	t           *testing.T
-	driver, dsn string
+	driver, dsn string // as database/sql has them
 	fake        *kmsfake.KMS
 	url         string
 	customers   map[string]*customer
 	acks        []ack
-	checked     int // of acks
+	checked     int  // of acks
+	patience    bool // half a minute passes after each check
+	broken      int  // jobs that somebody was at when it was killed
 	backups     string
 }
 
 // eachDatabase runs a test on SQLite and on Postgres; empty makes a database.
 func eachDatabase(t *testing.T, f func(t *testing.T, empty func() *site)) {
+	eachDriver(t, []string{"sqlite", "postgres"}, f)
+}
+
+// eachCrash is eachDatabase for tests that kill, with the other driver of SQLite that we know beside it.
+func eachCrash(t *testing.T, f func(t *testing.T, empty func() *site)) {
+	eachDriver(t, []string{"sqlite", "modernc", "postgres"}, f)
+}
+
+func eachDriver(t *testing.T, names []string, f func(t *testing.T, empty func() *site)) {
 	fake := kmsfake.New(&kmsfake.Options{TB: t})
 	wire := httptest.NewServer(fake.Handler())
 	t.Cleanup(wire.Close)
 	fake.RegisterAccessKey(platformAccessKey, platformRole)
-	t.Run("sqlite", func(t *testing.T) {
-		f(t, func() *site {
-			return &site{t: t, driver: "sqlite3", dsn: "file:" + filepath.Join(t.TempDir(), "byok.db") + "?_pragma=busy_timeout(10000)", fake: fake, url: wire.URL, customers: map[string]*customer{}}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			var p *postgresServer
+			if name == "postgres" {
+				p = newPostgres(t)
+			}
+			f(t, func() *site {
+				s := &site{t: t, fake: fake, url: wire.URL, customers: map[string]*customer{}}
+				if p != nil {
+					s.driver, s.dsn = "pgx", p.dsn(p.newSchema(t))
+					return s
+				}
+				s.driver = map[string]string{"sqlite": "sqlite3", "modernc": "sqlite"}[name]
+				s.dsn = "file:" + filepath.Join(t.TempDir(), "byok.db") + "?_pragma=busy_timeout(10000)"
+				return s
+			})
 		})
-	})
-	t.Run("postgres", func(t *testing.T) {
-		p := newPostgres(t)
-		f(t, func() *site {
-			return &site{t: t, driver: "pgx", dsn: p.dsn(p.newSchema(t)), fake: fake, url: wire.URL, customers: map[string]*customer{}}
-		})
-	})
+	}
 }
 
 // newTenant makes one a CMK.
@@ -68,6 +90,12 @@ func (s *site) config(mode string) crasherConfig {
 // open is another process on the same data: this one.
 func (s *site) open() (*sql.DB, *sqlstore.Store, *byok.Keeper) {
 	s.t.Helper()
+	db, store := s.store()
+	return db, store, s.keeper(store, store, nil)
+}
+
+func (s *site) store() (*sql.DB, *sqlstore.Store) {
+	s.t.Helper()
 	db, err := sql.Open(s.driver, s.dsn)
 	if err != nil {
 		s.t.Fatal(err)
@@ -77,16 +105,21 @@ func (s *site) open() (*sql.DB, *sqlstore.Store, *byok.Keeper) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return db, store
+}
+
+func (s *site) keeper(store byok.Store, sink byok.AuditSink, opts *byok.Options) *byok.Keeper {
+	s.t.Helper()
 	keys, err := awskms.NewFromClient(s.fake.Client(platformRole), nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	k, err := byok.New(crashService, keys, store, store, nil)
+	k, err := byok.New(crashService, keys, store, sink, opts)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = k.Close() })
-	return db, store, k
+	return k
 }
 
 func (s *site) heard(acks []ack) {
@@ -111,12 +144,15 @@ func (s *site) heard(acks []ack) {
 // anything. all opens also what an earlier check has opened.
 func (s *site) check(all bool) (opened, keys int) {
 	s.t.Helper()
-	db, store, k := s.open()
+	db, store := s.store()
 	defer db.Close()
-	defer k.Close()
-	if s.driver == "sqlite3" {
+	if s.driver != "pgx" {
 		checkFile(s.t, db)
 	}
+	k := s.keeper(store, new(countingSink), nil) // so many events would take most of the time
+	defer k.Close()
+	own := s.keeper(store, new(countingSink), &byok.Options{PerOperation: true}) // which may ask more about envelopes that carry their data key
+	defer own.Close()
 	var customers []*customer
 	for id, o := range s.customers {
 		customers = append(customers, o)
@@ -130,22 +166,42 @@ func (s *site) check(all bool) (opened, keys int) {
 			s.t.Errorf("%s had version %d, and now %d", id, o.version, st.DEKVersion)
 		case o.moved && st.Key.ID != o.next:
 			s.t.Errorf("%s has moved, and has %s", id, st.Key.ID)
+		case o.registered && st.Key.ID != o.next && st.Key.ID != o.cmk:
+			s.t.Errorf("%s has %s, which it never asked for", id, st.Key.ID)
 		}
 	}
 	if all {
 		s.checked = 0
 	}
 	for _, a := range s.acks[s.checked:] {
-		if a.Op != "seal" {
+		scope := byok.Scope{Tenant: a.Tenant, Purpose: a.Purpose}
+		var plain []byte
+		var err error
+		switch a.Op {
+		case "job":
+			if j, err := k.Tenant(a.Tenant).Job(s.t.Context(), a.Job); err != nil || j.State != byok.JobDone {
+				s.t.Errorf("a job was done, and now: %+v, %v", j, err)
+			}
+			continue
+		case "seal":
+			plain, err = k.Open(s.t.Context(), scope, a.Sealed, nil)
+		case "rewrap": // it is under the CMK of that time
+			var now []byte
+			if now, err = own.Rewrap(s.t.Context(), scope, a.Sealed); err == nil {
+				plain, err = own.Open(s.t.Context(), scope, now, nil)
+			}
+		default:
 			continue
 		}
-		plain, err := k.Open(s.t.Context(), byok.Scope{Tenant: a.Tenant, Purpose: a.Purpose}, a.Sealed, nil)
 		if err != nil || string(plain) != a.Plain {
-			s.t.Errorf("a record of %s was acknowledged, and now: %q, %v", a.Tenant, plain, err)
+			s.t.Errorf("a record of %s (%s) was acknowledged, and now: %q, %v", a.Tenant, a.Op, plain, err)
 		}
 		opened++
 	}
 	s.checked = len(s.acks)
+	if s.patience {
+		s.halfAMinutePasses(store)
+	}
 	return opened, checkStore(s.t, store, customers)
 }
 
@@ -153,8 +209,11 @@ func (s *site) check(all bool) (opened, keys int) {
 // to be many kills), from the first one of an empty database on: what it has
 // acknowledged is there, and another process begins and ends the same things all over.
 func TestG3_KillPoints(t *testing.T) {
-	eachDatabase(t, func(t *testing.T, empty func() *site) {
+	eachCrash(t, func(t *testing.T, empty func() *site) {
 		opened, stride := 0, 3
+		if empty().driver == "sqlite" {
+			stride = 8
+		}
 		if *kills >= 200 {
 			stride = 1
 		}
@@ -198,18 +257,30 @@ func TestG3_KillPoints(t *testing.T) {
 	})
 }
 
-// Two processes at full speed are killed at random instants, again and again on the
-// same data.
+// Two processes at full speed, with jobs of all kinds, are killed at random instants, again and again on the
+// same data. What was under way is gone on with, to its end.
 func TestG3_KillAnyTime(t *testing.T) {
-	eachDatabase(t, func(t *testing.T, empty func() *site) {
+	eachCrash(t, func(t *testing.T, empty func() *site) {
 		s := empty()
-		for n := range *kills {
+		s.patience = true
+		total := *kills
+		if s.driver == "sqlite" && total < 200 {
+			total = max(1, total/3) // it is the same file format, and the same statements
+		}
+		for n := range total {
 			if n%10 == 0 {
-				s.newTenant(fmt.Sprint("tenant-", n/10)) // is being registered in some of the kills
+				s.newTenant(fmt.Sprintf("tenant-%03d", n/10)) // is being registered in some of the kills
+			}
+			c := s.config("busy")
+			c.Jobs = true
+			for n, id := range slices.Backward(slices.Sorted(maps.Keys(c.Tenants))) {
+				if len(c.Tenants)-n > 6 { // the others have had their kills
+					delete(c.Tenants, id)
+				}
 			}
 			var pair []*crasherProcess
 			for range 2 {
-				pair = append(pair, startCrasher(t, s.config("busy")))
+				pair = append(pair, startCrasher(t, c))
 			}
 			for _, p := range pair {
 				p.ready()
@@ -231,11 +302,126 @@ func TestG3_KillAnyTime(t *testing.T) {
 				t.Fatalf("after kill %d", n)
 			}
 		}
+		begun, done := s.finishJobs()
 		opened, keys := s.check(true)
-		if opened < *kills || keys < *kills/5 {
-			t.Errorf("%d records under %d data keys: too little happened", opened, keys)
+		rewrapped := 0
+		for _, a := range s.acks {
+			if a.Op == "rewrap" {
+				rewrapped++
+			}
 		}
-		t.Logf("%d kills of two processes; %d records open, under %d data keys of %d tenants", *kills, opened, keys, len(s.customers))
+		if opened < total || keys < total/5 || s.broken < total/10 || done[byok.JobMove]+done[byok.RotateFull] < total/20 || rewrapped < total/20 {
+			t.Errorf("%d records (%d rewrapped) under %d data keys, %d jobs broken off, %v done: too little happened", opened, rewrapped, keys, s.broken, done)
+		}
+		t.Logf("%d kills of two processes, %d times with a job in their hands; %d jobs, done: %v; %d records open, %d of them rewrapped, under %d data keys of %d tenants",
+			total, s.broken, begun, done, opened, rewrapped, keys, len(s.customers))
+	})
+}
+
+// halfAMinutePasses for jobs: whoever was killed with one in its hands holds it no longer.
+func (s *site) halfAMinutePasses(store *sqlstore.Store) {
+	s.t.Helper()
+	for id := range s.customers {
+		list, err := store.List(s.t.Context(), "tenant:"+id, "job:", byok.MaxListLimit)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, i := range list {
+			var j map[string]any
+			if !strings.HasPrefix(i.ID, "job:") || json.Unmarshal(i.Value, &j) != nil || j["lease_until"] == nil {
+				continue
+			}
+			s.broken++
+			delete(j, "lease_until")
+			delete(j, "owner")
+			if i.Value, err = json.Marshal(j); err == nil {
+				err = store.Apply(s.t.Context(), i)
+			}
+			if err != nil {
+				s.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// finishJobs brings what is under way to its end, and looks at the data keys: each is under its tenant's CMK, and
+// nothing else.
+func (s *site) finishJobs() (begun int, done map[string]int) {
+	s.t.Helper()
+	db, store, k := s.open()
+	defer db.Close()
+	defer k.Close()
+	done = map[string]int{}
+	for id := range s.customers {
+		tenant := k.Tenant(id)
+		for job, err := range tenant.Jobs(s.t.Context()) {
+			if err == nil && !job.State.Ended() {
+				for job, err = range tenant.RunJob(s.t.Context(), job.ID) {
+					if err != nil {
+						break
+					}
+				}
+			}
+			if err != nil || job.State != byok.JobDone || job.Failed != 0 {
+				s.t.Fatalf("a job of %s: %+v, %v", id, job, err)
+			}
+			begun++
+			done[job.Type]++
+		}
+		st, err := tenant.Status(s.t.Context())
+		if err != nil && s.customers[id].registered {
+			s.t.Fatal(err)
+		}
+		for item, value := range items(s.t, store, "tenant:"+id) {
+			if strings.HasPrefix(item, "dek:") {
+				if under := wrappedBy(s.t, value); len(under) != 1 || under[0] != st.Key.ID {
+					s.t.Errorf("%s of %s is under %v, and the tenant's CMK is %s", item, id, under, st.Key.ID)
+				}
+			}
+		}
+		// The list of work is empty, and only the tenant's CMK is claimed.
+		if i, err := store.Get(s.t.Context(), byok.Ref{Partition: "jobs", ID: id}); err == nil && string(i.Value) != `{"v":1}` {
+			s.t.Errorf("on the list of jobs: %s", i.Value)
+		}
+	}
+	return begun, done
+}
+
+// Two processes make the tables of an empty database, at once, and are killed at random instants. Whoever comes next
+// finds none of it or can end it.
+func TestG3_KillMigrations(t *testing.T) {
+	eachCrash(t, func(t *testing.T, empty func() *site) {
+		total := *kills
+		if total < 200 {
+			total = max(1, total/8)
+		}
+		begun := time.Now()
+		s := empty()
+		startCrasher(t, s.config("first")).ready()
+		took := time.Since(begun) // of a process, until it has migrated
+		ready := 0
+		for n := range total {
+			s := empty()
+			pair := []*crasherProcess{startCrasher(t, s.config("first")), startCrasher(t, s.config("first"))}
+			time.Sleep(took/4 + time.Duration(mrand.Int64N(int64(took))))
+			for _, p := range pair {
+				_ = p.cmd.Process.Kill()
+				acks, killed := p.rest()
+				if ready += len(acks); !killed {
+					t.Fatalf("it ended before it was killed: %v\n%s", acks, p.errs)
+				}
+			}
+			s.newTenant("acme")
+			_, _, k := s.open()
+			err := register(t.Context(), k.Tenant("acme"), s.customers["acme"].cmk, func(op string) { s.heard([]ack{{Op: op, Tenant: "acme"}}) })
+			if err != nil {
+				t.Fatalf("after kill %d: %v", n, err)
+			}
+			if s.check(true); t.Failed() {
+				t.Fatalf("after kill %d", n)
+			}
+		}
+		t.Logf("%d kills of two processes; %d of those had migrated already", total, ready)
 	})
 }
 
@@ -252,7 +438,7 @@ func TestG3_G4_PostgresCrashes(t *testing.T) {
 	s.newTenant("acme")
 	s.newTenant("bolt")
 	c := s.config("busy")
-	c.Patient = true
+	c.Patient, c.Jobs = true, true
 	var clients []*crasherProcess
 	for range 3 {
 		clients = append(clients, startCrasher(t, c))
@@ -307,7 +493,7 @@ func TestG3_G4_PostgresCrashes(t *testing.T) {
 // whatever any of them sealed opens.
 func TestG1_FirstDataKeyOf32Processes(t *testing.T) {
 	const processes = 32
-	eachDatabase(t, func(t *testing.T, empty func() *site) {
+	eachCrash(t, func(t *testing.T, empty func() *site) {
 		s := empty()
 		s.newTenant("acme")
 		_, _, k := s.open()

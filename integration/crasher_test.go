@@ -35,24 +35,29 @@ type crasherConfig struct {
 	KillAt                  int               // see killing; 0: never
 	Mode                    string            // a key of crasherModes
 	Patient                 bool              // the database may fail, but must not lie
+	Jobs                    bool              // of "busy": jobs too, and envelopes that carry their data key
 }
 
 // ack is something that was acknowledged.
 type ack struct {
-	Op             string // "register", "waiver", "seal", "rotate", "end", "ready"
+	Op             string // "register", "waiver", "seal", "rewrap", "rotate", "job", "move", "end", "ready"
 	Tenant         string
 	Purpose, Plain string
 	Sealed         []byte
 	N              uint64 // of "rotate": the generation; of "end": statements that were sent
+	Job, Type      string // of "job": one that has ended
 }
 
 type crasher struct {
 	crasherConfig
+	keys   byok.Keyring
+	sink   byok.AuditSink
 	keeper *byok.Keeper
 	mu     sync.Mutex // of standard output
 }
 
-var dialects = map[string]sqlstore.Dialect{"sqlite3": sqlstore.SQLite, "pgx": sqlstore.Postgres}
+// dialects are by the names under which drivers are registered: ncruces, modernc and pgx.
+var dialects = map[string]sqlstore.Dialect{"sqlite3": sqlstore.SQLite, "sqlite": sqlstore.SQLite, "pgx": sqlstore.Postgres}
 
 func crasherMain(config string) int {
 	c := new(crasher)
@@ -86,6 +91,7 @@ func (c *crasher) run(ctx context.Context) error {
 	if c.keeper, err = byok.New(c.Service, keys, store, store, &byok.Options{MaxAge: time.Second}); err != nil {
 		return err
 	}
+	c.keys, c.sink = keys, store
 	c.say(ack{Op: "ready"})
 	if err := crasherModes[c.Mode](c, ctx); err != nil {
 		return err
@@ -160,55 +166,13 @@ func (c *crasher) life(ctx context.Context) error {
 			func() error { return c.rotate(ctx, id) },
 			func() error { return c.seal(ctx, id, "invoices") },
 			func() error { return c.seal(ctx, id, "notes") },
+			func() error { return c.rewrap(ctx, id) },
 			func() error { return c.jobs(ctx, id) },
+			func() error { return c.rewrap(ctx, id) },
 			func() error { return c.seal(ctx, id, "notes") },
 		} {
 			if err := step(); err != nil {
 				return err
-			}
-		}
-	}
-	return nil
-}
-
-// jobs is a rotation of type full and a move, whichever of it is left to do.
-func (c *crasher) jobs(ctx context.Context, id string) error {
-	t, next := c.keeper.Tenant(id), awskms.Key(c.Next[id])
-	if err := c.finish(ctx, t); err != nil {
-		return err
-	}
-	st, err := t.Status(ctx)
-	if err != nil || st.Key == next {
-		return err
-	}
-	if _, err := t.Rotate(ctx, byok.Rotation{Type: byok.RotateFull}); err != nil {
-		return fmt.Errorf("rotate: %w", err)
-	}
-	if err := c.finish(ctx, t); err != nil {
-		return err
-	}
-	if _, err := t.Move(ctx, next, ""); err != nil {
-		return fmt.Errorf("move: %w", err)
-	}
-	if err := c.finish(ctx, t); err != nil {
-		return err
-	}
-	c.say(ack{Op: "move", Tenant: id})
-	return nil
-}
-
-// finish works at what is under way.
-func (c *crasher) finish(ctx context.Context, t *byok.Tenant) error {
-	for job, err := range t.Jobs(ctx) {
-		if err != nil {
-			return fmt.Errorf("jobs: %w", err)
-		}
-		if job.State.Ended() {
-			continue
-		}
-		for job, err = range t.RunJob(ctx, job.ID) {
-			if err != nil {
-				return fmt.Errorf("job: %+v: %w", job, err)
 			}
 		}
 	}
@@ -222,42 +186,50 @@ func (c *crasher) busy(context.Context) error {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	var failed error
-	for id := range c.Tenants {
-		for thread := range 2 {
-			wg.Go(func() {
-				for n := 0; ctx.Err() == nil; n++ {
-					op, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-					var err error
-					switch {
-					case n == 0:
-						err = c.register(op, id)
-					case mrand.IntN(8) == 0:
-						err = c.rotate(op, id)
-					default:
-						err = c.seal(op, id, fmt.Sprint("p", mrand.IntN(6)))
-					}
-					cancel()
-					if err == nil {
-						continue
-					}
-					if c.Patient && (errors.Is(err, byok.ErrStore) || errors.Is(err, byok.ErrAudit) || errors.Is(err, byok.ErrNotAudited)) {
-						if n == 0 {
-							n-- // it is not there yet
-						}
-						time.Sleep(20 * time.Millisecond)
-						continue
-					}
+	thread := func(name string, id string, work func(ctx context.Context, id string) error) {
+		wg.Go(func() {
+			for registered := false; ctx.Err() == nil; {
+				op, end := context.WithTimeout(context.Background(), 20*time.Second)
+				step := work
+				if !registered {
+					step = c.register
+				}
+				err := step(op, id)
+				end()
+				switch {
+				case err == nil:
+					registered = true
+				case c.Patient && (errors.Is(err, byok.ErrStore) || errors.Is(err, byok.ErrAudit) || errors.Is(err, byok.ErrNotAudited)):
+					time.Sleep(20 * time.Millisecond)
+				default:
 					mu.Lock()
-					failed = errors.Join(failed, fmt.Errorf("thread %d of %s: %w", thread, id, err))
+					failed = errors.Join(failed, fmt.Errorf("%s of %s: %w", name, id, err))
 					mu.Unlock()
 					cancel()
 					return
 				}
-			})
+			}
+		})
+	}
+	for id := range c.Tenants {
+		thread("one", id, c.something)
+		thread("another", id, c.something)
+		if c.Jobs {
+			thread("jobs", id, c.anyJob)
 		}
 	}
 	wg.Wait()
 	return failed
+}
+
+func (c *crasher) something(ctx context.Context, id string) error {
+	switch n := mrand.IntN(40); {
+	case n < 5:
+		return c.rotate(ctx, id)
+	case n < 8 && c.Jobs:
+		return c.rewrap(ctx, id)
+	}
+	return c.seal(ctx, id, fmt.Sprint("p", mrand.IntN(6)))
 }
 
 // first seals one record as soon as it is told to, as many others do.

@@ -14,12 +14,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	_ "github.com/ncruces/go-sqlite3/driver" // "sqlite3"
+	_ "modernc.org/sqlite"                   // "sqlite"
 
 	"github.com/byok-go/byok"
 	"github.com/byok-go/byok/awskms"
@@ -349,6 +351,7 @@ func checkStore(t *testing.T, store *sqlstore.Store, customers []*customer) (key
 	for _, o := range customers {
 		var state struct {
 			Lifecycle  string
+			Key        byok.KeyID
 			Generation uint64
 			DataKeys   int `json:"data_keys"`
 			Acks       int
@@ -396,6 +399,9 @@ func checkStore(t *testing.T, store *sqlstore.Store, customers []*customer) (key
 					t.Errorf("%s: data key of generation %d, of %d", o.id, d.Generation, state.Generation)
 				}
 				deks[rest] = true
+				if under := wrappedBy(t, value); !slices.Contains(under, state.Key.ID) {
+					t.Errorf("%s: data key %s is under %v, and the tenant's CMK is %s", o.id, rest, under, state.Key.ID)
+				}
 			case "use": // what has been reserved of a data key, never more than it may seal
 				var u struct{ Messages, Bytes int64 }
 				if err := json.Unmarshal(value, &u); err != nil || u.Messages <= 0 || u.Messages > 1<<32 || u.Bytes <= 0 || u.Bytes > 1<<48 {
