@@ -111,25 +111,6 @@ const prefixJob = "job:"
 
 func refJob(tenant, id string) Ref { return Ref{partTenant(tenant), prefixJob + id} }
 
-// refJobs is the list of jobs that processes look through: each tenant's item holds the
-// id of the job that is under way, or nothing any more.
-func refJobs(tenant string) Ref { return Ref{partJobs, tenant} }
-
-type jobsItem struct {
-	V   int    `json:"v"`
-	Job string `json:"job,omitempty"`
-}
-
-// jobsWrite returns the write that puts a job onto the list, or takes it off with "".
-func (t *tenantCache) jobsWrite(ctx context.Context, id string) (Item, error) {
-	var old jobsItem
-	rev, err := t.k.getJSON(ctx, refJobs(t.tenant), &old)
-	if err != nil && err != ErrNotFound {
-		return Item{}, err
-	}
-	return encodeItem(refJobs(t.tenant), rev, jobsItem{layoutVersion, id}), nil
-}
-
 // validJobID reports whether id is one that this library makes: it becomes a part of a Ref.
 func validJobID(id string) bool {
 	return len(id) == idSize && only(id, func(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' })
@@ -306,23 +287,14 @@ func (t *Tenant) CancelJob(ctx context.Context, id, reason string) (Job, error) 
 	return out, err
 }
 
-// endJob makes j the tenant's job no more, and returns the writes for that.
-func (t *tenantCache) endJob(ctx context.Context, s *state, j *jobItem, as JobState) ([]Item, error) {
-	listed := ""
-	if as == JobCancelled {
-		listed = j.id // until what moves that were cancelled left behind is taken out; see tidy
-	}
-	off, err := t.jobsWrite(ctx, listed)
-	if err != nil {
-		return nil, err
-	}
-	var free []Item
+// endJob makes j the tenant's job no more, and returns the writes for that. It stays on the list of jobs until stepJob takes it off.
+func (t *tenantCache) endJob(ctx context.Context, s *state, j *jobItem, as JobState) (writes []Item, err error) {
 	if a := s.Job; a != nil && a.unswitched() && a.To != s.Key {
-		if free, err = t.k.freeClaim(ctx, a.To, t.tenant); err != nil {
+		if writes, err = t.k.freeClaim(ctx, a.To, t.tenant); err != nil {
 			return nil, err
 		}
 	}
-	return append(free, off, t.closeJob(s, j, as)), nil
+	return append(writes, t.closeJob(s, j, as)), nil
 }
 
 // active reports whether KMS may still be asked for the job.

@@ -127,7 +127,7 @@ func TestI19_JobsSurviveACrashAtEveryStoreCall(t *testing.T) {
 					}
 					all.open(t, k)
 					more.open(t, k)
-					if items, err := env.Store.List(t.Context(), "jobs", "", 10); err != nil || len(items) != 1 || string(items[0].Value) != `{"v":1}` {
+					if items, err := env.Store.List(t.Context(), "openjobs", "", 10); err != nil || len(items) != 1 || string(items[0].Value) != `{"v":1}` {
 						t.Errorf("the list of jobs: %v, %v", items, err)
 					}
 				})

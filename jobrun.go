@@ -7,7 +7,6 @@ import (
 	"iter"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -16,43 +15,9 @@ const (
 	jobBatch    = 16               // data keys in one write; with the job's item they fit one Apply
 	jobParallel = 8                // data keys of one job that KMS is asked about at once
 	jobLease    = 30 * time.Second // how long a process that falls silent keeps others from its job
-	jobScan     = 5 * time.Second  // between two looks for jobs, with jitter; one that begins here is seen at once
-	jobsAtOnce  = 4                // of a process, each of another tenant
 	jobPause    = time.Second      // before a job that was stopped is tried again; doubled each time
 	jobPauseMax = time.Minute
 )
-
-// jobTurns says which tenants' jobs somebody of this process is at.
-type jobTurns struct {
-	mu   sync.Mutex
-	busy map[string]bool
-	wake chan struct{} // there is a new one
-}
-
-func (w *jobTurns) init() { w.busy, w.wake = make(map[string]bool), make(chan struct{}, 1) }
-
-func (w *jobTurns) take(tenant string) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.busy[tenant] {
-		return false
-	}
-	w.busy[tenant] = true
-	return true
-}
-
-func (w *jobTurns) give(tenant string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.busy, tenant)
-}
-
-func (w *jobTurns) nudge() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
 
 // RunJob works at a job here and now, and tells how far it is after each few data keys. It ends when the
 // job has ended, and with an error when something stops it: a denial of either CMK, an outage, the Store. The job is
@@ -85,95 +50,6 @@ func (t *Tenant) stepJob(ctx context.Context, id string) (Job, error) {
 	}
 	defer done()
 	return c.stepJob(ctx, id)
-}
-
-// runJobs works at the jobs of all tenants, until ctx is done.
-func (k *Keeper) runJobs(ctx context.Context) {
-	slots := make(chan struct{}, jobsAtOnce)
-	var others sync.WaitGroup
-	defer others.Wait()
-	for {
-		pages := k.workJobs(ctx, slots, &others)
-		pause := jobScan * time.Duration(pages) // a list of very many tenants is looked through less often
-		timer := time.NewTimer(pause - pause/10 + rand.N(pause/5))
-		select {
-		case <-timer.C:
-		case <-k.jobs.wake:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
-		timer.Stop()
-	}
-}
-
-// workJobs looks for jobs, and begins to work at them. It returns how many pages the list has, at least 1.
-func (k *Keeper) workJobs(ctx context.Context, slots chan struct{}, others *sync.WaitGroup) (pages int) {
-	for after := ""; ; {
-		pages++
-		items, err := k.store.List(ctx, partJobs, after, MaxListLimit)
-		if err != nil {
-			if ctx.Err() == nil {
-				k.log.WarnContext(ctx, "byok: the jobs could not be listed", "error", storeError(err).Error())
-			}
-			return pages
-		}
-		for _, i := range items {
-			var j jobsItem
-			if after = i.ID; decodeItem(i.Value, &j) != nil || j.Job == "" {
-				continue
-			}
-			// Waited for, and not left to the next look: that would begin with the same jobs again, and those
-			// behind as many as are blocked would never have their turn.
-			select {
-			case slots <- struct{}{}:
-			case <-ctx.Done():
-				return pages
-			}
-			others.Go(func() {
-				defer func() { <-slots }()
-				k.workJob(ctx, i.ID, j.Job)
-			})
-		}
-		if len(items) < MaxListLimit {
-			return pages
-		}
-	}
-}
-
-// workJob works at one job until it has ended, is paused, or somebody else is at it.
-func (k *Keeper) workJob(ctx context.Context, tenant, id string) {
-	t := k.Tenant(tenant)
-	switch j, err := t.Job(ctx, id); {
-	case err != nil && ctx.Err() == nil:
-		k.log.WarnContext(ctx, "byok: a job cannot be read", "tenant", tenant, "job", id, "error", err.Error())
-		return
-	case err != nil, j.State == JobPaused && !t.due(ctx, id):
-		return
-	}
-	for {
-		job, err := t.stepJob(ctx, id)
-		switch {
-		case err == errJobHeld || ctx.Err() != nil || job.State.Ended():
-			return
-		case err != nil:
-			if !errors.Is(err, ErrKeyRevoked) && !errors.Is(err, ErrKeyUnavailable) { // which have events of their own
-				k.log.WarnContext(ctx, "byok: a job is paused", "tenant", tenant, "job", id, "error", err.Error())
-			}
-			return
-		}
-	}
-}
-
-// due reports whether a paused job may be tried again.
-func (t *Tenant) due(ctx context.Context, id string) bool {
-	ctx, c, done, err := t.open(ctx)
-	if err != nil {
-		return false
-	}
-	defer done()
-	j, err := c.readJob(ctx, id)
-	return err == nil && !c.k.clock.Now().Wall.Before(j.NotBefore)
 }
 
 // stepJob does as much of a job as goes into one write. Any number of processes may call it at once: what they
@@ -217,6 +93,9 @@ func (t *tenantCache) stepJob(ctx context.Context, id string) (Job, error) {
 	}
 	if now, rerr := t.readJob(ctx, id); rerr == nil {
 		j = now
+	}
+	if err == nil && j.State == JobDone {
+		err = t.unlistJob(ctx, id)
 	}
 	return j.job(s), err
 }
@@ -340,12 +219,11 @@ func (t *tenantCache) abandonJob(ctx context.Context, j *jobItem) (Job, error) {
 // tidy takes a job that has ended off the list, if it is on it still. Before, it takes out the wrappings under CMKs that did
 // not become the tenant's key, of moves that were cancelled: they are never used, but whoever holds such a CMK should not find them.
 func (t *tenantCache) tidy(ctx context.Context, j *jobItem) error {
-	var on jobsItem
-	rev, err := t.k.getJSON(ctx, refJobs(t.tenant), &on)
-	if err == ErrNotFound || err == nil && on.Job != j.id { // a newer job sees to what this one left
+	on, _, err := t.k.readJobIndex(ctx, refJobIndex(t.tenant))
+	if err == nil && on.Jobs[t.tenant] != j.id { // a newer job sees to what this one left
 		return nil
 	}
-	for after := ""; err == nil; {
+	for after := ""; err == nil && j.State == JobCancelled; {
 		before, rerr := t.readState(ctx)
 		if rerr != nil {
 			return rerr
@@ -370,14 +248,11 @@ func (t *tenantCache) tidy(ctx context.Context, j *jobItem) error {
 			err = t.k.store.Apply(ctx, writes...)
 		}
 	}
-	if err == nil {
-		err = t.k.store.Apply(ctx, encodeItem(refJobs(t.tenant), rev, jobsItem{V: layoutVersion}))
-	}
 	switch {
 	case errors.Is(err, ErrConflict): // a newer job has begun, or another process was faster
 		return nil
 	case err != nil:
 		return storeError(err)
 	}
-	return nil
+	return t.unlistJob(ctx, j.id)
 }

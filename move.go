@@ -91,7 +91,7 @@ func (t *tenantCache) move(ctx context.Context, to KeyID, event *Event) (job Job
 		j := &jobItem{V: layoutVersion, id: event.ID, Type: JobMove, State: JobRunning, From: from, To: to,
 			Actor: event.Actor, Reason: event.Reason, StartedAt: event.Time, Total: int64(s.DataKeys)}
 		job = j.job(s)
-		on, err := t.jobsWrite(ctx, j.id)
+		on, err := t.listJob(ctx, j.id)
 		return change{quiet: true, events: []Event{*event}, writes: append(writes, on, t.jobWrite(j))}, err
 	})
 	if err == errUnchanged { // another process began the same one meanwhile

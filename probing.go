@@ -21,7 +21,8 @@ const (
 	scanEvery    = 10 * time.Minute       // between two looks at all
 )
 
-// probeAll looks through all tenants, probes those whose turn it is, and rotates data keys that are too old.
+// probeAll looks through all tenants, probes those whose turn it is, rotates data keys that are too old, and finds jobs that are not
+// on the list.
 func (k *Keeper) probeAll(ctx context.Context) {
 	for tenant, err := range k.Tenants(ctx) {
 		if err != nil {
@@ -37,6 +38,9 @@ func (k *Keeper) probeAll(ctx context.Context) {
 		s := new(state)
 		if _, err := k.getJSON(ctx, refState(tenant), s); err != nil {
 			continue
+		}
+		if s.Job != nil {
+			_ = (&tenantCache{k: k, tenant: tenant}).relist(ctx, s) // or the next time
 		}
 		if s.rotationDue(tenant, k.schedule.Age, k.clock.Now().Wall) {
 			k.cache(tenant).rotateDue(ctx, s)

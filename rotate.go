@@ -102,7 +102,7 @@ func (t *tenantCache) rotateFrom(ctx context.Context, s *state, event *Event, ou
 			if s.Job != nil {
 				return change{}, ErrJobRunning
 			}
-			on, err := t.jobsWrite(ctx, j.id)
+			on, err := t.listJob(ctx, j.id)
 			if err != nil {
 				return change{}, err
 			}

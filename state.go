@@ -27,18 +27,18 @@ import (
 //	                  use:<data key id>            how much of its limits is reserved
 //	                  used:<generation>            about when its data keys were last used
 //	                  job:<id>                     a rotation or a move: what it is, and how far
-//	jobs              <tenant>                     the job that is under way, if any
+//	openjobs          000 to 255                   the jobs that are under way, by a hash of the tenant; see jobindex.go
 //	cmk               <SHA-256 of the key id>      which tenant uses this CMK
 //	waiver            <SHA-256 of the waiver>      a text that somebody acknowledged
 //	changes           head, log                    what changed lately, see changelog.go
 const (
-	partTenants = "tenants"
-	partCMK     = "cmk"
-	partWaiver  = "waiver"
-	partChanges = "changes"
-	partJobs    = "jobs"
-	idState     = "state"
-	idOutbox    = "outbox"
+	partTenants  = "tenants"
+	partCMK      = "cmk"
+	partWaiver   = "waiver"
+	partChanges  = "changes"
+	partOpenJobs = "openjobs"
+	idState      = "state"
+	idOutbox     = "outbox"
 )
 
 func partTenant(tenant string) string { return "tenant:" + tenant }
