@@ -93,10 +93,13 @@ func TestCapacity(t *testing.T) {
 				}
 			}
 		}
-		for _, what := range []string{"register", "waiver", "rotate", "first seal with a data key", "seal"} {
-			c := costs[what]
-			t.Logf("%s: %.2f Applies of %.2f items in all", what, float64(c.calls)/float64(c.n), float64(c.items)/float64(c.n))
+		tell := func(whats ...string) {
+			for _, what := range whats {
+				c := costs[what]
+				t.Logf("%s: %.2f Applies of %.2f items in all", what, float64(c.calls)/float64(c.n), float64(c.items)/float64(c.n))
+			}
 		}
+		tell("register", "waiver", "rotate", "first seal with a data key", "seal")
 		if c := costs["seal"]; c.calls > c.n/10 {
 			t.Errorf("%d of %d hot seals write to the Store", c.calls, c.n)
 		}
@@ -120,7 +123,35 @@ func TestCapacity(t *testing.T) {
 		if perDEK := float64(bytes) / deks; perDEK > 3000 {
 			t.Errorf("%.0f bytes for each data key", perDEK)
 		}
+		for id, o := range s.customers {
+			tenant := k.Tenant(id)
+			do("full rotation", func() error {
+				r, err := tenant.Rotate(t.Context(), byok.Rotation{Type: byok.RotateFull})
+				return finish(t.Context(), tenant, r.ID, err)
+			})
+			do("move", func() error {
+				job, err := tenant.Move(t.Context(), awskms.Key(o.next), "")
+				return finish(t.Context(), tenant, job.ID, err)
+			})
+		}
+		tell("full rotation", "move")
+		if c := costs["move"]; c.items > c.n*(2*purposes*generations+25) {
+			t.Errorf("%d moves write %d items", c.n, c.items)
+		}
 	})
+}
+
+// finish works at a job, if it was begun.
+func finish(ctx context.Context, t *byok.Tenant, id string, err error) error {
+	if err != nil {
+		return err
+	}
+	for job, err := range t.RunJob(ctx, id) {
+		if err != nil || job.Failed > 0 {
+			return fmt.Errorf("%+v: %w", job, err)
+		}
+	}
+	return nil
 }
 
 // BenchmarkPostgres is what a server on this machine does, over a socket, with fsync:
