@@ -17,14 +17,11 @@ import (
 // renewals: all that the platform itself asked for. Unknown pays for the first look at
 // what an envelope carries: anybody can make such bytes, and only KMS can tell.
 // Control pays for Register and Health, so that neither is refused because data is busy.
+// Jobs get what known can spare; see jobbudget.go.
 var (
 	limitKnown   = poolLimit{perSecond: 200, atOnce: 50, patience: time.Second}
 	limitUnknown = poolLimit{perSecond: 20, atOnce: 10}
 	limitControl = poolLimit{perSecond: 60, atOnce: 20} // Register of 8 CMKs makes 56
-
-	// limitJobs paces jobs: data keys, each of which takes two or three requests that pay for
-	// nothing else. A job waits, and is never refused.
-	limitJobs = poolLimit{perSecond: 100, atOnce: 1, patience: time.Second}
 )
 
 // poolLimit: perSecond is also the burst. A request that would go over the rate waits for
@@ -68,6 +65,13 @@ func (p *pool) spend(key KeyID, now time.Duration) (due time.Duration, ke *KeyEr
 	}
 	p.refused.Add(1)
 	return 0, &KeyError{Op: "budget", Class: ClassThrottled, Key: key, RetryAfter: wait, Err: errOverBudget}
+}
+
+// spare takes one request for a job, if more than half of the burst is left. Else it returns how long until that may be so.
+func (p *pool) spare(now time.Duration) (wait time.Duration, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bucket.TakeSpare(now, p.bucket.Burst/2)
 }
 
 // used returns how much of the burst is used, 0 to 1.
@@ -146,12 +150,11 @@ func (p *pool) leave() {
 }
 
 // tenantBudget is all of one tenant's budget in this process.
-type tenantBudget struct{ known, unknown, control, jobs pool }
+type tenantBudget struct{ known, unknown, control pool }
 
 func (b *tenantBudget) init(perOperation bool) {
 	b.known.init(limitKnown)
 	b.control.init(limitControl)
-	b.jobs.init(limitJobs)
 	if perOperation { // here every envelope carries its data key
 		b.unknown.init(limitKnown)
 	} else {

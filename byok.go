@@ -1,6 +1,7 @@
 package byok
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -56,6 +57,11 @@ type Options struct {
 	// Schedule rotates data keys by age and by use. By default only the limits of a data key do.
 	Schedule Schedule
 
+	// JobRequests is how many KMS requests a second the jobs of all tenants (moves, and rotations of type RotateFull) may make in this
+	// process, so a fleet makes as many times that. They also never take the last half of their tenant's budget. 1 to MaxJobRequests.
+	// Defaults to DefaultJobRequests.
+	JobRequests int
+
 	// Waiver replaces DefaultWaiver.
 	Waiver *Waiver
 
@@ -75,11 +81,14 @@ type Observer struct {
 	Warning      func(tenant string, w Warning) // something is about to go wrong; tenant is "" if it concerns all
 }
 
-// Limits of Options.MaxAge.
+// Limits of Options.MaxAge and Options.JobRequests.
 const (
 	MinMaxAge     = time.Second
 	MaxMaxAge     = 5 * time.Minute
 	DefaultMaxAge = 60 * time.Second
+
+	MaxJobRequests     = 10_000
+	DefaultJobRequests = 200
 )
 
 // Keeper is the data plane: it seals and opens, under each tenant's own key. It
@@ -155,6 +164,9 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 	if k.parallelism == 0 {
 		k.parallelism = min(runtime.GOMAXPROCS(0), 4)
 	}
+	if opts.JobRequests < 0 || opts.JobRequests > MaxJobRequests {
+		return bad("JobRequests must be 1 to 10000")
+	}
 	if err := opts.Schedule.use(k); err != nil {
 		return nil, err
 	}
@@ -176,7 +188,7 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 	}
 	k.ids.init()
 	k.fleet.init()
-	k.jobs.init()
+	k.jobs.init(cmp.Or(opts.JobRequests, DefaultJobRequests))
 	k.idle.L = &k.gate
 	k.done, k.stop = context.WithCancel(context.Background())
 	return k, nil

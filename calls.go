@@ -34,6 +34,7 @@ type caller struct {
 	// registered one, and for questions that are meant to be refused.
 	access *access
 	pool   *pool         // pays for each attempt; nil: nobody does
+	jobs   *background   // pays instead, of what a job asks; nil of everything else
 	paid   bool          // for the next attempt, already
 	due    time.Duration // when the next attempt may be made, on the monotonic clock
 	once   bool          // no second attempt
@@ -98,6 +99,9 @@ func (c *caller) try(ctx context.Context, name string, op lease.Ops,
 		default:
 			return r, ke
 		}
+		if c.jobs != nil && ke.Class == ClassThrottled { // its pause is longer than any between attempts
+			return r, c.access.verdict(ke)
+		}
 		if n+1 == kmsAttempts || c.once || ctx.Err() != nil || errors.Is(ke, errOverBudget) || c.access.broken() {
 			return r, c.access.verdict(ke)
 		}
@@ -122,6 +126,11 @@ func (c *caller) newest() KMSCall {
 
 func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 	f func(context.Context) (result, error)) (result, *KeyError) {
+	if c.jobs != nil {
+		if ke := c.jobs.pay(ctx, c); ke != nil {
+			return result{}, ke
+		}
+	}
 	if !c.paid {
 		var ke *KeyError
 		if c.due, ke = c.pool.spend(c.key, c.k.clock.Now().Mono); ke != nil {
@@ -166,7 +175,9 @@ func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 		hook(c.tenant, call)
 	}
 	if ke != nil {
-		c.access.refused(ctx, begun, ke)
+		if c.jobs.heard(ke, c.k.clock.Now().Mono) {
+			c.access.refused(ctx, begun, ke)
+		}
 		return r, ke
 	}
 	c.last = begun

@@ -17,12 +17,16 @@ const (
 
 // jobTurns says which tenants' jobs somebody of this process is at.
 type jobTurns struct {
+	rate jobRate
 	mu   sync.Mutex
 	busy map[string]bool
 	wake chan struct{} // there is a new one
 }
 
-func (w *jobTurns) init() { w.busy, w.wake = make(map[string]bool), make(chan struct{}, 1) }
+func (w *jobTurns) init(perSecond int) {
+	w.busy, w.wake = make(map[string]bool), make(chan struct{}, 1)
+	w.rate.init(perSecond)
+}
 
 func (w *jobTurns) take(tenant string) bool {
 	w.mu.Lock()

@@ -150,7 +150,7 @@ func (t *tenantCache) wrappers(s *state, j *jobItem) (ws []*wrapper, err error) 
 		if err != nil {
 			return nil, err
 		}
-		w := &wrapper{t: t, from: key, to: key, fromAccess: c.access, toAccess: c.access}
+		w := &wrapper{t: t, from: key, to: key, fromAccess: c.access, toAccess: c.access, jobs: t.background()}
 		if j.Type == JobMove {
 			w.to, w.toAccess = s.Job.To, nil // which is not the tenant's yet
 		}
@@ -162,9 +162,6 @@ func (t *tenantCache) wrappers(s *state, j *jobItem) (ws []*wrapper, err error) 
 
 // wrapPiece wraps one data key anew, and leaves the event of it. Nothing is written.
 func (t *tenantCache) wrapPiece(ctx context.Context, s *state, j *jobItem, ws []*wrapper, p *piece) {
-	if p.err = t.pace(ctx); p.err != nil {
-		return
-	}
 	event := Event{Op: OpRewrap, Scope: Scope{t.tenant, p.key.Purpose}, Key: j.To, DataKey: p.id, Version: p.key.Generation,
 		Actor: j.Actor, Reason: j.Type + " " + j.id}
 	fresh := wrapping{policy: p.w.policy, recipients: slices.Clone(p.w.recipients)}
@@ -212,25 +209,6 @@ func (t *tenantCache) wrapPiece(ctx context.Context, s *state, j *jobItem, ws []
 		p.damaged = true
 	default:
 		p.err = err
-	}
-}
-
-// pace waits until the next data key may be wrapped.
-func (t *tenantCache) pace(ctx context.Context) error {
-	for {
-		now := t.k.clock.Now().Mono
-		due, ke := t.budget.jobs.spend(KeyID{}, now)
-		switch {
-		case ke == nil && due <= now:
-			return nil
-		case ke == nil:
-			if !sleep(ctx, due-now) {
-				return &hiddenCause{ErrKeyUnavailable, ctx.Err()}
-			}
-			return nil
-		case !sleep(ctx, max(ke.RetryAfter, time.Millisecond)):
-			return &hiddenCause{ErrKeyUnavailable, ctx.Err()}
-		}
 	}
 }
 

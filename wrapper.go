@@ -24,6 +24,7 @@ type wrapper struct {
 	// The accesses that KMS's answers feed; nil for a key that is not the tenant's (yet).
 	fromAccess, toAccess *access
 	pool                 *pool
+	jobs                 *background // if it is for a job
 	paid                 atomic.Bool // for the first request, already
 
 	// refused is set once the KMS did not rewrap by itself: for want of a permission,
@@ -39,7 +40,7 @@ type rewrapped struct {
 }
 
 func (w *wrapper) caller(key KeyID, a *access) *caller {
-	return &caller{k: w.t.k, tenant: w.t.tenant, key: key, access: a, pool: w.pool, paid: w.paid.Swap(false)}
+	return &caller{k: w.t.k, tenant: w.t.tenant, key: key, access: a, pool: w.pool, jobs: w.jobs, paid: w.paid.Swap(false)}
 }
 
 // wrap wraps a data key anew, and unwraps the result before it returns it: a wrapping that

@@ -33,6 +33,18 @@ func (b *Bucket) Take(now, patience time.Duration) (wait time.Duration, ok bool)
 	return wait, true
 }
 
+// TakeSpare takes one token that is there at now, if reserve others are left. Else it returns how long
+// until that is so, as far as is known now.
+func (b *Bucket) TakeSpare(now time.Duration, reserve int) (wait time.Duration, ok bool) {
+	full := max(b.full, now)
+	wait = full - now - time.Duration(b.Burst-1-reserve)*b.Every
+	if wait > 0 || b.Burst <= reserve {
+		return max(0, wait), false
+	}
+	b.full = full + b.Every
+	return 0, true
+}
+
 // Left returns how many tokens there are at now.
 func (b *Bucket) Left(now time.Duration) int {
 	if b.Every <= 0 {

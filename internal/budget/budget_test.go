@@ -51,6 +51,21 @@ func TestNeverOverTheRate(t *testing.T) {
 			now += time.Duration(rapid.Int64Range(0, int64(3*b.Every)).Draw(t, "passes"))
 			patience := time.Duration(rapid.Int64Range(0, int64(3*b.Every)).Draw(t, "patience"))
 			left := b.Left(now)
+			if reserve := rapid.IntRange(-1, b.Burst+1).Draw(t, "reserve"); reserve >= 0 {
+				wait, ok := b.TakeSpare(now, reserve)
+				switch {
+				case ok != (left > reserve), ok && b.Left(now) < reserve:
+					t.Fatalf("TakeSpare beside %d: %v with %d left, and then %d", reserve, ok, left, b.Left(now))
+				case ok:
+					taken = append(taken, now)
+				case reserve < b.Burst:
+					later := b
+					if _, ok := later.TakeSpare(now+wait, reserve); !ok {
+						t.Fatalf("refused after the wait of %v", wait)
+					}
+				}
+				continue
+			}
 			wait, ok := b.Take(now, patience)
 			if (ok && wait == 0) != (left > 0) {
 				t.Fatalf("Take = %v, %v with %d left", wait, ok, left)
