@@ -254,7 +254,7 @@ type bigLoad struct {
 
 	mu     sync.Mutex
 	took   [3][3][]time.Duration // by phase and operation
-	sealed []bigRecord           // some of what they sealed meanwhile
+	sealed [3][]bigRecord        // some of what they sealed meanwhile, by phase
 }
 
 func (b *bigTenant) load(k *byok.Keeper) *bigLoad {
@@ -291,11 +291,12 @@ func (l *bigLoad) again(op int, pause time.Duration, f func(i int) error) {
 }
 
 func (l *bigLoad) seal(r bigRecord) (err error) {
+	phase := l.phase.Load()
 	r.sealed, err = l.k.Seal(context.Background(), r.scope(l.b.id), []byte(r.plain()), r.aad())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err == nil && len(l.sealed) < 50_000 {
-		l.sealed = append(l.sealed, r)
+	if some := &l.sealed[phase]; err == nil && len(*some) < 50_000 {
+		*some = append(*some, r)
 	}
 	return err
 }
@@ -442,7 +443,7 @@ func moveUnderLoad(t *testing.T, s *site, granted bool) {
 		t.Errorf("%d data keys of %d", deks, *moveKeys)
 	}
 	b.cmk.Disable()
-	b.openAll(l.sealed)
+	b.openAll(slices.Concat(l.sealed[:]...))
 }
 
 // openAll opens all records, and those that were sealed meanwhile, in four processes that never had the old CMK.

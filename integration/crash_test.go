@@ -205,14 +205,14 @@ func (s *site) check(all bool) (opened, keys int) {
 	return opened, checkStore(s.t, store, customers)
 }
 
-// A process is killed before each statement that it sends (each third, unless there are
+// A process is killed before each statement that it sends (each fourth, unless there are
 // to be many kills), from the first one of an empty database on: what it has
 // acknowledged is there, and another process begins and ends the same things all over.
 func TestG3_KillPoints(t *testing.T) {
 	eachCrash(t, func(t *testing.T, empty func() *site) {
-		opened, stride := 0, 3
+		opened, stride := 0, 4
 		if empty().driver == "sqlite" {
-			stride = 8
+			stride = 12
 		}
 		if *kills >= 200 {
 			stride = 1
@@ -220,6 +220,7 @@ func TestG3_KillPoints(t *testing.T) {
 		sites := map[int]*site{}
 		for at := 1 + mrand.IntN(stride); ; at += stride {
 			s := empty()
+			s.patience = true
 			s.newTenant("acme")
 			c := s.config("life")
 			c.KillAt = at
@@ -236,7 +237,7 @@ func TestG3_KillPoints(t *testing.T) {
 				t.Fatalf("killed at point %d", at)
 			}
 		}
-		// Now that the leases of jobs have run out, or almost, others go on, or begin anew.
+		// Now that nobody holds the jobs, others go on, or begin anew.
 		for at, s := range sites {
 			acks, killed := startCrasher(t, s.config("life")).rest()
 			if s.heard(acks); killed || len(acks) == 0 || acks[len(acks)-1].Op != "end" {
