@@ -228,7 +228,7 @@ func (t *tenantCache) refusal() error {
 	if err := t.k.fleet.refusal(); err != nil {
 		return err
 	}
-	if err := t.state.usable(); err != nil {
+	if err := t.state.usable(t.k); err != nil {
 		return err
 	}
 	for _, a := range t.keys {

@@ -77,6 +77,10 @@ const (
 
 	OpExport Op = "export" // the tenant's wrapped data keys and sealed records were written to an export; Reason counts them
 
+	// OpPlatformKey: the tenant, which never registered a key, began to seal under the platform's, with this operation
+	// or a Suspend; or to seal envelopes that carry their data key (Options.PerOperation).
+	OpPlatformKey Op = "platform_key"
+
 	OpDrillable Op = "drillable" // whether drills may block the tenant was set; Reason says to which
 )
 

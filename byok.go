@@ -54,6 +54,13 @@ type Options struct {
 	// a denial by one of them still stops the tenant.
 	AllowAnyKeyToOpenAlone bool
 
+	// PlatformKeys are CMKs of the platform's own, for tenants that never registered a key: at most 8. None:
+	// such a tenant cannot seal (ErrNotRegistered). With them it seals under the first, with data keys of its own, from its first
+	// Seal on. It goes on under that one until it registers a key (see [Tenant.Register]), after which nothing brings it
+	// back; or until [Tenant.Move] to another of PlatformKeys. A Keeper never asks for a platform's CMK that is not among them, and
+	// no tenant can register one. These tenants have no key to revoke: think of what you tell them.
+	PlatformKeys []KeyID
+
 	// Schedule rotates data keys by age and by use. By default only the limits of a data key do.
 	Schedule Schedule
 
@@ -103,6 +110,7 @@ type Keeper struct {
 	parallelism  int
 	allowUnbound bool
 	allowAny     bool
+	platform     []KeyID
 	waiver       Waiver
 	waiverHash   string
 	observer     Observer
@@ -167,6 +175,9 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 	if opts.JobRequests < 0 || opts.JobRequests > MaxJobRequests {
 		return bad("JobRequests must be 1 to 10000")
 	}
+	if k.platform = slices.Clone(opts.PlatformKeys); !platformKeysOK(k.platform) {
+		return bad("PlatformKeys must be at most 8 different keys")
+	}
 	if err := opts.Schedule.use(k); err != nil {
 		return nil, err
 	}
@@ -198,8 +209,8 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 // ErrArgument from each of its methods.
 func (k *Keeper) Tenant(id string) *Tenant { return &Tenant{k: k, id: id} }
 
-// Tenants returns all tenants that ever registered a key or acknowledged a
-// waiver, in byte order. An error ends the sequence.
+// Tenants returns all tenants that ever registered a key, acknowledged a
+// waiver or sealed under one of Options.PlatformKeys, in byte order. An error ends the sequence.
 func (k *Keeper) Tenants(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for after := ""; ; {

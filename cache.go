@@ -212,7 +212,7 @@ func (t *tenantCache) see(s *state) bool {
 			clear(t.quotas)
 		}
 		t.state = s
-		gone = t.purge(func(*entry) bool { return s.usable() != nil || others })
+		gone = t.purge(func(*entry) bool { return s.usable(t.k) != nil || others })
 	}
 	now := t.status()
 	t.mu.Unlock()

@@ -16,6 +16,7 @@ type heldClaim struct {
 	tenant   string // "" if free
 	key      KeyID
 	free     bool // nobody's, and not shared
+	platform bool // the platform's: nobody gets it
 	shared   bool // is wanted as a shared one
 }
 
@@ -31,6 +32,8 @@ func (p *prober) contest(ctx context.Context, binding string, shared bool) (*hel
 	}
 	h.shared = shared
 	switch {
+	case h.platform:
+		return nil, ErrKeyTaken
 	case h.free, h.tenant == p.tenant:
 		return h, nil
 	case shared && h.tenant == "":
@@ -63,10 +66,13 @@ func takeAll(ctx context.Context, t *tenantCache, held []*heldClaim) (writes []I
 		if err != nil {
 			return nil, err
 		}
+		if now.platform {
+			return nil, ErrKeyTaken
+		}
 		if h.shared && now.tenant == "" && !now.free {
 			continue // as it should be: no tenant has to wait for another one here
 		}
-		mine := claim{layoutVersion, t.tenant, h.key, h.shared}
+		mine := claim{V: layoutVersion, Tenant: t.tenant, Key: h.key, Shared: h.shared}
 		if h.shared {
 			mine.Tenant = ""
 		}
@@ -106,7 +112,8 @@ func (k *Keeper) readClaim(ctx context.Context, key KeyID) (*heldClaim, error) {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}
-	h.revision, h.tenant, h.free = rev, c.Tenant, c.Tenant == "" && !c.Shared
+	h.revision, h.tenant, h.platform = rev, c.Tenant, c.Platform
+	h.free = c.Tenant == "" && !c.Shared && !c.Platform
 	return h, nil
 }
 

@@ -95,6 +95,25 @@ func (g grant) header(tenant string) (header, core []byte, err error) {
 // grantSeal finds the data key that seals now, and uses up what one message of size
 // bytes takes of its limits.
 func (t *tenantCache) grantSeal(ctx context.Context, purpose string, size int64, lane int) (g grant, err error) {
+	g, err = t.grantKey(ctx, purpose, size, lane)
+	if len(t.k.platform) == 0 {
+		return g, err
+	}
+	if err == ErrNotRegistered { // and no other error that is one
+		if err = t.adopt(ctx); err == nil {
+			g, err = t.grantKey(ctx, purpose, size, lane)
+		}
+	}
+	if err == nil && g.inside {
+		if err = t.noteCarried(ctx); err != nil {
+			g.e.dek.Wipe()
+		}
+	}
+	return g, err
+}
+
+// grantKey is grantSeal for a tenant that has a key.
+func (t *tenantCache) grantKey(ctx context.Context, purpose string, size int64, lane int) (g grant, err error) {
 	if t.k.perOperation {
 		return t.sealAlone(ctx, purpose)
 	}

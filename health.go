@@ -43,11 +43,13 @@ func (t *Tenant) Health(ctx context.Context) (Health, error) {
 	if !s.Ack.of(&t.k.waiver, t.k.waiverHash) {
 		waiver.Status = "warn"
 	}
-	h.Checks = append(h.Checks, waiver)
+	if !s.Platform { // there is nothing to be waived
+		h.Checks = append(h.Checks, waiver)
+	}
 
 	event.Key, event.Version = s.Key, s.Generation
 	if refused == nil {
-		refused = s.usable() // the lifecycle's word; KMS's comes next
+		refused = s.usable(t.k) // the lifecycle's word; KMS's comes next
 	}
 	if refused == nil || errors.Is(refused, ErrWaiverRequired) {
 		if kerr := c.examineAll(ctx, s, &h, &event); kerr != nil {
@@ -189,7 +191,7 @@ func (t *Tenant) Recheck(ctx context.Context) (KeyStatus, error) {
 	if err == nil {
 		event.Key = s.Key
 		t.k.wipe(c.dropAll())
-		err = s.usable()
+		err = s.usable(t.k)
 	}
 	if err == nil {
 		c.tell()

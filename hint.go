@@ -23,7 +23,7 @@ const (
 // news, a denial that comes of it need not be published again.
 func (t *tenantCache) hint(news bool) bool {
 	t.mu.Lock()
-	if len(t.keys) == 0 || t.state.usable() != nil {
+	if len(t.keys) == 0 || t.state.usable(t.k) != nil {
 		t.mu.Unlock()
 		return true
 	}

@@ -46,7 +46,7 @@ type Job struct {
 	Failed int64 // data keys that could not be, by now, because what the Store has of them is damaged; what they were before, they are
 	Left   int64 // data keys that are still to be looked at, as far as is known
 
-	PreviousVersion, NewVersion uint64 // generations; of a rotation
+	PreviousVersion, NewVersion uint64 // generations; of a rotation, and of a registration that has switched
 
 	Actor, Reason string
 	StartedAt     time.Time
@@ -69,9 +69,10 @@ type activeJob struct {
 	From KeyID  `json:"from"`
 	To   KeyID  `json:"to"`
 
-	Binding  string `json:"binding,omitempty"`  // of a move: what the probes of To found
-	Revoked  bool   `json:"revoked,omitempty"`  // it began when the key had been removed, and may go on so
-	Switched bool   `json:"switched,omitempty"` // To is the tenant's key
+	Own      *ownKey `json:"own,omitempty"`      // of the move with which a tenant of the platform's registers a key
+	Binding  string  `json:"binding,omitempty"`  // of a move: what the probes of To found
+	Revoked  bool    `json:"revoked,omitempty"`  // it began when the key had been removed, and may go on so
+	Switched bool    `json:"switched,omitempty"` // To is the tenant's key
 }
 
 // jobItem is what the Store has of a job.

@@ -82,6 +82,9 @@ func (t *tenantCache) stepJob(ctx context.Context, id string) (Job, error) {
 	if !a.Switched && a.From != s.Key {
 		return t.abandonJob(ctx, j) // another key was registered, and the data abandoned
 	}
+	if s.Platform && !t.k.platformKey(s.Key) {
+		return j.job(s), errNotGiven // and no reason for those who may to pause
+	}
 	if err = t.holdJob(ctx, j); err == nil {
 		err = t.goOn(ctx, s, j)
 	}
@@ -152,8 +155,11 @@ func (t *tenantCache) permits(ctx context.Context, s *state) error {
 		return ErrKeyRemoved
 	}
 	if a.unswitched() {
+		if err := t.k.mayHave(s, a.To, a.Own); err != nil {
+			return err
+		}
 		// Never to another tenant's CMK, whatever the items say.
-		if h, err := t.k.readClaim(ctx, a.To); err != nil || h.tenant != t.tenant {
+		if h, err := t.k.readClaim(ctx, a.To); err != nil || h.tenant != t.tenant && !(h.platform && t.k.platformKey(a.To)) {
 			return errors.Join(ErrKeyTaken, err)
 		}
 	}

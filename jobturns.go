@@ -152,10 +152,12 @@ func (k *Keeper) turn(ctx context.Context, o openJob) turnOver {
 		switch {
 		case err == errJobHeld: // whoever it is may die, and has the job until its lease ends
 			return turnOver{job: o, rest: jobLease/4 + rand.N(jobLease/4)}
+		case err == errNotGiven: // it is for others
+			return turnOver{job: o, rest: jobLease}
 		case ctx.Err() != nil || job.State.Ended():
 			return turnOver{job: o}
 		case err != nil:
-			if !errors.Is(err, ErrKeyRevoked) && !errors.Is(err, ErrKeyUnavailable) { // which have events of their own
+			if !errors.Is(err, ErrKeyRevoked) && !errors.Is(err, ErrKeyUnavailable) && !errors.Is(err, ErrWaiverRequired) { // which have events of their own
 				k.log.WarnContext(ctx, "byok: a job is paused", "tenant", o.tenant, "job", o.id, "error", err.Error())
 			}
 			return turnOver{job: o}

@@ -176,7 +176,7 @@ func (t *tenantCache) mayAsk() error {
 			denied = true
 		}
 	}
-	if denied || t.state.usable() != nil { // at most the Store has something to say against it
+	if denied || t.state.usable(t.k) != nil { // at most the Store has something to say against it
 		return nil
 	}
 	answers := make([]error, len(t.keys))

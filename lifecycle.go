@@ -8,7 +8,8 @@ import (
 // Revoke removes the tenant's key: the tenant's own emergency brake. Data
 // operations are refused with ErrKeyRemoved from now on in this process, within about a second
 // in others that Run, and within MaxAge everywhere. It touches neither the CMK nor any ciphertext, so registering the
-// same CMK again opens everything again. It is idempotent.
+// same CMK again opens everything again. It is idempotent. A tenant under the platform's CMK has no key to
+// remove, but stops all the same, and for good: until it registers one of its own.
 //
 // It takes effect even if the AuditSink fails: the error is ErrNotAudited then,
 // beside the new status.
@@ -27,7 +28,8 @@ func (t *Tenant) Revoke(ctx context.Context, reason string) (KeyStatus, error) {
 
 // Suspend is the platform's switch: data operations are refused with
 // ErrSuspended until Resume, whatever the tenant and its CMK permit. The tenant
-// sees the reason, in its status and its audit log. Otherwise as Revoke.
+// sees the reason, in its status and its audit log. Otherwise as Revoke. With Options.PlatformKeys it
+// works for a tenant that nothing is known of, too.
 func (t *Tenant) Suspend(ctx context.Context, reason string) (KeyStatus, error) {
 	return t.stop(ctx, OpSuspend, reason, func(s *state) (done bool) {
 		if s.Suspended {
@@ -40,6 +42,13 @@ func (t *Tenant) Suspend(ctx context.Context, reason string) (KeyStatus, error) 
 
 func (t *Tenant) stop(ctx context.Context, op Op, reason string, f func(*state) (done bool)) (KeyStatus, error) {
 	return t.command(ctx, op, reason, true, func(ctx context.Context, c *tenantCache, s *state) ([]Item, bool, error) {
+		var adopted []Item
+		if s.Lifecycle == lifecycleNone && op == OpSuspend && t.k.adopts(s) { // else its next Seal would
+			var err error
+			if adopted, err = c.adopted(ctx, s); err != nil {
+				return nil, false, err
+			}
+		}
 		if s.Lifecycle == lifecycleNone {
 			return nil, false, ErrNotRegistered
 		}
@@ -48,7 +57,7 @@ func (t *Tenant) stop(ctx context.Context, op Op, reason string, f func(*state) 
 			return nil, true, nil
 		}
 		if op != OpRevoke {
-			return nil, false, nil
+			return adopted, false, nil
 		}
 		// The CMK is free again: the tenant may have registered it for the wrong
 		// organization. What it wrapped stays bound to this tenant by its context.

@@ -242,7 +242,7 @@ func (t *tenantCache) rollOver(ctx context.Context, q *quota) error {
 	event := t.k.stamp(Event{Op: OpRotate, Outcome: OutcomeSuccess, Reason: "a data key reached its limit",
 		Scope: Scope{Tenant: t.tenant}, DataKey: q.id})
 	_, err := t.change(ctx, false, func(_ context.Context, s *state) (change, error) {
-		if err := s.usable(); err != nil {
+		if err := s.usable(t.k); err != nil {
 			return change{}, err
 		}
 		if s.Generation != q.generation {

@@ -15,7 +15,7 @@ import (
 func (t *tenantCache) permitted(ctx context.Context) (read lease.Time, s *state, err error) {
 	read = t.k.clock.Now()
 	if s, err = t.readState(ctx); err == nil {
-		err = s.usable()
+		err = s.usable(t.k)
 	}
 	if err == nil {
 		err = t.k.fleet.refusal()
@@ -159,7 +159,7 @@ func (t *tenantCache) create(ctx context.Context, purpose string, read lease.Tim
 	use := usageItem{layoutVersion, min(l.blockMessages, l.messages), min(l.blockBytes, l.bytes)} // who makes it will use it
 	var winner DataKeyID
 	_, err = t.change(ctx, false, func(ctx context.Context, now *state) (change, error) {
-		if err := now.usable(); err != nil {
+		if err := now.usable(t.k); err != nil {
 			return change{}, err
 		}
 		if !now.sameKeys(q.state) {

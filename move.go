@@ -22,6 +22,8 @@ import (
 // A tenant that has removed its key can be moved too: with the switch the new one is registered in its place. A Revoke
 // while a move is under way ends it. If a move to the same CMK is under way, its job is returned.
 //
+// A tenant without a key is moved between CMKs of Options.PlatformKeys, and to its own by Register only.
+//
 // Envelopes that carry a data key which the Store does not know (Options.PerOperation, Direct) are under the CMK under
 // which they were sealed, and a Keeper opens them only while that one is the tenant's key: give them to [Keeper.Rewrap] after the switch, as
 // long as the old CMK lets us in.
@@ -39,7 +41,7 @@ func (t *Tenant) Move(ctx context.Context, to KeyID, reason string) (Job, error)
 	}
 	defer done()
 	event := t.k.stamp(Event{Op: OpMove, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Reason: reason, Scope: Scope{Tenant: t.id}, Key: to})
-	job, begun, err := c.move(ctx, to, &event)
+	job, begun, err := c.move(ctx, to, nil, &event)
 	if errors.Is(err, ErrKeyID) {
 		event.Key = KeyID{} // it may be anything
 	}
@@ -52,14 +54,14 @@ func (t *Tenant) Move(ctx context.Context, to KeyID, reason string) (Job, error)
 	return job, err
 }
 
-// move begins a move. begun: its event is in the outbox, or delivered.
-func (t *tenantCache) move(ctx context.Context, to KeyID, event *Event) (job Job, begun bool, err error) {
+// move begins a move, which registers own if that is not nil. begun: its event is in the outbox, or delivered.
+func (t *tenantCache) move(ctx context.Context, to KeyID, own *ownKey, event *Event) (job Job, begun bool, err error) {
 	if err := t.k.checkKeys(&state{Key: to}); err != nil {
 		return Job{}, false, err
 	}
 	s, err := t.readState(ctx)
 	if err == nil {
-		err = t.mayMove(s, to)
+		err = t.mayMove(s, to, own)
 	}
 	if err == errUnchanged {
 		job, err = t.sameJob(ctx, s)
@@ -71,23 +73,23 @@ func (t *tenantCache) move(ctx context.Context, to KeyID, event *Event) (job Job
 	if err := t.proveSource(ctx, s, event); err != nil {
 		return Job{}, false, err
 	}
-	held, binding, err := t.validate(ctx, to, false, event)
+	held, binding, err := t.validateTarget(ctx, to, event)
 	if err != nil {
 		return Job{}, false, err
 	}
 	from := s.Key
 	s, err = t.change(ctx, false, func(ctx context.Context, s *state) (change, error) {
-		if err := t.mayMove(s, to); err != nil {
+		if err := t.mayMove(s, to, own); err != nil {
 			return change{}, err
 		}
 		if s.Key != from {
 			return change{}, errReplaced
 		}
-		writes, err := takeAll(ctx, t, []*heldClaim{held})
+		writes, err := t.takeTarget(ctx, to, held)
 		if err != nil {
 			return change{}, err
 		}
-		s.Job = &activeJob{ID: event.ID, Type: JobMove, From: from, To: to, Binding: binding, Revoked: s.Lifecycle == lifecycleRevoked}
+		s.Job = &activeJob{ID: event.ID, Type: JobMove, From: from, To: to, Own: own, Binding: binding, Revoked: s.Lifecycle == lifecycleRevoked}
 		j := &jobItem{V: layoutVersion, id: event.ID, Type: JobMove, State: JobRunning, From: from, To: to,
 			Actor: event.Actor, Reason: event.Reason, StartedAt: event.Time, Total: int64(s.DataKeys)}
 		job = j.job(s)
@@ -100,14 +102,17 @@ func (t *tenantCache) move(ctx context.Context, to KeyID, event *Event) (job Job
 		}
 		return job, false, err
 	}
-	if s != nil && held.tenant != "" && held.tenant != t.tenant {
+	if s != nil && held != nil && held.tenant != "" && held.tenant != t.tenant {
 		_ = t.k.cache(held.tenant).flush(ctx) // or later: it is in its outbox
 	}
 	return job, s != nil, err
 }
 
 // mayMove returns why s permits no move to a CMK, and errUnchanged if that one is under way.
-func (t *tenantCache) mayMove(s *state, to KeyID) error {
+func (t *tenantCache) mayMove(s *state, to KeyID, own *ownKey) error {
+	if err := t.k.mayHave(s, to, own); err != nil {
+		return err
+	}
 	switch a := s.Job; {
 	case s.Lifecycle == lifecycleNone:
 		return ErrNotRegistered
@@ -179,6 +184,9 @@ func (t *tenantCache) switchKey(ctx context.Context, s *state, j *jobItem) error
 		j.Cursor = "" // they may have been repaired when the job goes on
 		return t.pauseJob(ctx, s, j, nil, err)
 	}
+	if s.Job.Own != nil && !s.Ack.of(&t.k.waiver, t.k.waiverHash) { // it would be registered, and stop working
+		return t.pauseJob(ctx, s, j, nil, ErrWaiverRequired)
+	}
 	event := t.k.stamp(Event{Op: OpMove, Outcome: OutcomeSuccess, Actor: j.Actor, Scope: Scope{Tenant: t.tenant}, Key: j.To,
 		Reason: j.id + " switched from " + j.From.ID})
 	// Once more, now: a CMK that has been taken away since shall not become the tenant's.
@@ -235,23 +243,31 @@ func (t *tenantCache) switched(ctx context.Context, s *state, j *jobItem, event 
 	if err != nil {
 		return change{}, err
 	}
-	// Written as it is: if somebody takes the claim before this does, this does not.
-	writes = append(writes, encodeItem(mine.ref, mine.revision, claim{V: layoutVersion, Tenant: t.tenant, Key: a.To}))
+	if !mine.platform { // whose claim stands for good
+		// Written as it is: if somebody takes the claim before this does, this does not.
+		writes = append(writes, encodeItem(mine.ref, mine.revision, claim{V: layoutVersion, Tenant: t.tenant, Key: a.To}))
+	}
 	s.Former = slices.DeleteFunc(append(slices.Clone(s.Former), a.From), func(k KeyID) bool { return k == a.To })
 	s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
 	s.Key, s.Binding, s.Alias = a.To, a.Binding, "" // an alias is the old CMK's
 	s.LastValidatedAt, s.MaterialID, s.MaterialAt = event.Time, "", time.Time{}
+	now := *j
+	var warnings []Warning
+	if a.Own != nil {
+		now.PreviousVersion = s.Generation
+		warnings = s.own(a.Own, event.Time)
+		now.NewVersion = s.Generation
+	}
 	var activated []Event
-	if s.Lifecycle == lifecycleRevoked {
+	if s.Lifecycle == lifecycleRevoked || a.Own != nil {
 		s.Lifecycle, s.RevokeReason = lifecyclePending, ""
 		activated = t.activate(s, event)
 	}
 	a.Switched = true
 	s.Job = &a
 	event.Version = s.Generation
-	now := *j
 	now.State, now.Why, now.Cursor = JobSwitching, "", ""
-	return change{events: append([]Event{event}, activated...), writes: append(writes, t.jobWrite(&now))}, nil
+	return change{events: append([]Event{event}, activated...), writes: append(writes, t.jobWrite(&now)), warnings: warnings}, nil
 }
 
 // maxFormer is how many CMKs that a tenant was moved from are remembered, the newest ones.

@@ -42,10 +42,10 @@ func (k *Keeper) probeAll(ctx context.Context) {
 		if s.Job != nil {
 			_ = (&tenantCache{k: k, tenant: tenant}).relist(ctx, s) // or the next time
 		}
-		if s.rotationDue(tenant, k.schedule.Age, k.clock.Now().Wall) {
+		if s.rotationDue(k, tenant, k.clock.Now().Wall) {
 			k.cache(tenant).rotateDue(ctx, s)
 		}
-		if !s.probeDue(tenant, k.clock.Now().Wall) {
+		if !s.probeDue(k, tenant, k.clock.Now().Wall) {
 			continue
 		}
 		if k.cache(tenant).probe(ctx); !sleep(ctx, probePause+rand.N(probePause/2)) {
@@ -55,8 +55,8 @@ func (k *Keeper) probeAll(ctx context.Context) {
 }
 
 // probeDue reports whether the tenant's CMK should be probed again.
-func (s *state) probeDue(tenant string, now time.Time) bool {
-	if s.usable() != nil {
+func (s *state) probeDue(k *Keeper, tenant string, now time.Time) bool {
+	if s.usable(k) != nil || s.Platform { // whose policy lets us in for all tenants that have none, and is ours to look after
 		return false
 	}
 	last := s.LastValidatedAt
@@ -74,7 +74,7 @@ func (s *state) probeDue(tenant string, now time.Time) bool {
 func (t *tenantCache) claimProbe(ctx context.Context) (*state, []*access) {
 	s, err := t.readState(ctx)
 	now := t.k.clock.Now().Wall.UTC()
-	if err != nil || t.k.fleet.refusal() != nil || !s.probeDue(t.tenant, now) {
+	if err != nil || t.k.fleet.refusal() != nil || !s.probeDue(t.k, t.tenant, now) {
 		return nil, nil
 	}
 	s = s.clone()
@@ -125,7 +125,7 @@ func (t *tenantCache) probe(ctx context.Context) {
 		return
 	}
 	kept, err := t.change(ctx, false, func(_ context.Context, now *state) (change, error) {
-		if !now.sameKeys(s) || now.usable() != nil {
+		if !now.sameKeys(s) || now.usable(t.k) != nil {
 			return change{}, errUnchanged
 		}
 		ch := change{quiet: true, events: []Event{event}}

@@ -23,6 +23,13 @@ import (
 // has changed then. It is ErrNotAudited beside the status if the key is
 // registered but its event waits for the sink. Makes 7 KMS requests for each key.
 //
+// A tenant that is under the platform's CMK (Options.PlatformKeys) and has data keys registers by a move: what the platform's CMK has
+// wrapped is wrapped under the new one first, as in [Tenant.Move], by the job that the status names beside MovingTo, and Seal and Open
+// go on meanwhile. The switch makes the key the tenant's, if the current waiver is acknowledged; until then it waits. It
+// begins a new generation of data keys, and nothing brings the tenant back. The platform's CMK must work too,
+// else nothing changes; ErrSuspended and ErrJobRunning are possible then, and one key is registered at a time. The same
+// call again returns the same job; [Tenant.CancelJob] ends it until it has switched.
+//
 // With Registration.Others the tenant has several CMKs, each of which can stop it. Each is
 // validated in this way. Under PolicyAll the others may be used by many tenants, and their policies need not be
 // bound to one. Other keys than before begin a new generation of data keys; what older data keys sealed goes on
@@ -42,21 +49,35 @@ func (t *Tenant) Register(ctx context.Context, r Registration) (KeyStatus, error
 	if errors.Is(err, ErrKeyID) {
 		event.Key = KeyID{} // it may be anything, a token that was pasted into the wrong field too
 	}
-	if s == nil {
-		_, err = t.k.conclude(ctx, event, err)
-		return KeyStatus{}, err
+	if s == nil || err == errUnchanged {
+		if err == errUnchanged {
+			err = nil
+		}
+		if _, err = t.k.conclude(ctx, event, err); err != nil || s == nil {
+			return KeyStatus{}, err
+		}
+	}
+	if s.Job != nil {
+		t.k.jobs.nudge()
 	}
 	return c.snapshot(s), err
 }
 
+// register returns the new state, and errUnchanged beside the one that there is.
 func (t *tenantCache) register(ctx context.Context, r Registration, event *Event) (*state, error) {
 	wanted := &state{Key: r.Key, Others: slices.Clone(r.Others), Policy: r.Policy}
 	if err := t.k.checkKeys(wanted); err != nil {
 		return nil, err
 	}
+	if t.k.platformOwns(wanted) {
+		return nil, ErrKeyTaken // no request is made under it for whoever names it
+	}
 	s, err := t.readState(ctx)
 	if err == nil {
 		_, err = t.mayRegister(ctx, s, wanted, r.AbandonExistingData)
+	}
+	if err == errLeaves {
+		return t.leavePlatform(ctx, wanted, r, event)
 	}
 	if err != nil {
 		return nil, err
@@ -93,16 +114,24 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 		if s.Key != r.Key { // these are about the other CMK
 			s.LastRotationAt, s.MaterialID, s.MaterialAt = time.Time{}, "", time.Time{}
 		}
+		platforms := append(slices.Clone(s.Former), s.Key)
 		s.Key, s.Others, s.Policy = wanted.Key, wanted.Others, wanted.Policy
+		var warnings []Warning
+		if s.Platform { // nothing was under it, or it was given up
+			warnings, s.Former = s.left(platforms), nil
+		}
 		s.Alias, s.Description, s.Binding = r.Alias, r.Description, binding
 		s.Drillable = r.Drillable
 		s.CreatedAt, s.LastValidatedAt = now.Time, now.Time
 		s.Lifecycle, s.RevokeReason = lifecyclePending, ""
 		now.Version = s.Generation
-		ch := change{events: append([]Event{now}, t.activate(s, now)...), writes: claimed}
+		ch := change{events: append([]Event{now}, t.activate(s, now)...), writes: claimed, warnings: warnings}
 		t.material(s, now, &ch)
 		return ch, nil
 	})
+	if err == errLeaves { // the first data key was made meanwhile
+		return t.leavePlatform(ctx, wanted, r, event)
+	}
 	if s == nil {
 		return nil, err
 	}
@@ -175,6 +204,12 @@ func (t *tenantCache) mayRegister(ctx context.Context, s, wanted *state, abandon
 	switch {
 	case s.Lifecycle == lifecyclePending || s.Lifecycle == lifecycleActive:
 		return false, ErrKeyTaken
+	case s.Platform && s.Job != nil && s.Job.Own == nil, s.Platform && s.Job != nil && abandonData:
+		return false, ErrJobRunning
+	case s.Platform && !abandonData && (s.DataKeys > 0 || s.Carried):
+		return false, errLeaves
+	case s.Platform:
+		return s.DataKeys > 0 || s.Carried, nil
 	case s.Lifecycle == lifecycleNone || s.sameKeys(wanted):
 		return false, nil
 	}

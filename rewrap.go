@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
@@ -115,14 +116,26 @@ func (t *tenantCache) rewrapInside(ctx context.Context, purpose string, h *forma
 func (t *tenantCache) rewrapFormer(ctx context.Context, blob entryID, old wrapping, s *state, event *Event) ([]format.Recipient, error) {
 	for _, former := range s.Former {
 		wrapped := old.by(former)
-		if wrapped == nil || old.policy != format.PolicyANY || s.Policy != "" {
+		if wrapped == nil || old.policy != format.PolicyANY || s.Policy != "" || !t.k.mayAskFormer(s, former) {
 			continue
+		}
+		if t.denies() { // first of all, its own key has to let us in
+			if err := t.recheck(ctx, s, event); err != nil {
+				return nil, err
+			}
 		}
 		blob.key = former
 		again, err := t.rewrapTo(ctx, blob, s.Key, wrapped, event)
 		return []format.Recipient{recipient(s.Key, again)}, err
 	}
 	return nil, ErrOpen
+}
+
+// denies reports whether one of the tenant's keys denied us last.
+func (t *tenantCache) denies() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.ContainsFunc(t.keys, func(a *access) bool { return a.lease.Denied() })
 }
 
 // rewrapUnder wraps anew what one key has wrapped: a data key, or a share of one.

@@ -64,7 +64,7 @@ func (t *tenantCache) rotate(ctx context.Context, event *Event, out *RotationRes
 
 // rotateFrom is rotate under the keys that s has.
 func (t *tenantCache) rotateFrom(ctx context.Context, s *state, event *Event, out *RotationResult, after uint64) (*state, error) {
-	if err := s.usable(); err != nil {
+	if err := s.usable(t.k); err != nil {
 		return nil, err
 	}
 	if out.Type == RotateFull && s.Job != nil {
@@ -82,7 +82,7 @@ func (t *tenantCache) rotateFrom(ctx context.Context, s *state, event *Event, ou
 		return nil, err
 	}
 	return t.change(ctx, false, func(ctx context.Context, s *state) (change, error) {
-		if err := s.usable(); err != nil {
+		if err := s.usable(t.k); err != nil {
 			return change{}, err
 		}
 		if !s.sameKeys(q.state) {

@@ -72,8 +72,9 @@ func part(b []byte, n int64) int64 {
 }
 
 // rotationDue reports whether the tenant's generation is too old.
-func (s *state) rotationDue(tenant string, age time.Duration, now time.Time) bool {
-	if age == 0 || s.usable() != nil || s.DataKeys == 0 {
+func (s *state) rotationDue(k *Keeper, tenant string, now time.Time) bool {
+	age := k.schedule.Age
+	if age == 0 || s.usable(k) != nil || s.DataKeys == 0 {
 		return false
 	}
 	last := s.CreatedAt

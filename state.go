@@ -71,6 +71,8 @@ const (
 	lifecyclePending = "pending_waiver"
 	lifecycleActive  = "active"
 	lifecycleRevoked = "revoked"
+	// Nothing comes here but from lifecycleNone; see platform.go.
+	lifecyclePlatform = "platform"
 )
 
 // Binding: what the negative probes of the registration found.
@@ -103,6 +105,9 @@ type state struct {
 	MaterialID      string     `json:"material_id,omitempty"` // key material of the CMK that encrypted last
 	MaterialAt      time.Time  `json:"material_at,omitzero"`  // since when, as far as we saw
 	Former          []KeyID    `json:"former,omitempty"`      // from which the tenant was moved: for Rewrap, and nothing else
+	Platform        bool       `json:"platform,omitempty"`    // Key is the platform's: the tenant never had one of its own
+	Carried         bool       `json:"carried,omitempty"`     // beside that, envelopes carry data keys that it wrapped
+	Elsewhere       *elsewhere `json:"elsewhere,omitempty"`   // what was wrapped before the tenant had a key; not changed in place
 	Job             *activeJob `json:"job,omitempty"`         // not changed in place: a clone has the same
 	Acks            uint64     `json:"acks,omitempty"`        // how many ack:<n> there are
 	Ack             *ack       `json:"ack,omitempty"`         // the newest
@@ -128,12 +133,14 @@ func (a *ack) of(w *Waiver, hash string) bool {
 	return a != nil && a.Version == w.Version && a.SHA256 == hash && a.DataLossRisk && a.KeyManagement && a.NoLiability
 }
 
-// claim says which tenant uses a CMK; none if Tenant is "", or several if Shared.
+// claim says which tenant uses a CMK; none if Tenant is "", or several if Shared, or those without one if Platform.
 type claim struct {
 	V      int    `json:"v"`
 	Tenant string `json:"tenant"`
 	Key    KeyID  `json:"key"`
 	Shared bool   `json:"shared,omitempty"`
+
+	Platform bool `json:"platform,omitempty"` // for good: no tenant's, ever
 }
 
 // dataKeyItem is a wrapped data key.
@@ -161,9 +168,9 @@ type outbox struct {
 	revision uint64
 }
 
-// usable returns nil if the state permits data operations, or why not. KMS's
+// usable returns nil if the state permits data operations of k, or why not. KMS's
 // own word comes on top of it.
-func (s *state) usable() error {
+func (s *state) usable(k *Keeper) error {
 	switch {
 	case s == nil || s.Lifecycle == lifecycleNone:
 		return ErrNotRegistered
@@ -173,7 +180,11 @@ func (s *state) usable() error {
 		return ErrSuspended
 	case s.Lifecycle == lifecyclePending:
 		return ErrWaiverRequired
-	case s.Lifecycle == lifecycleActive:
+	case s.Lifecycle == lifecycleActive && k.platformOwns(s):
+		return errPlatformOwns
+	case s.Lifecycle == lifecyclePlatform && !k.platformKey(s.Key):
+		return errNotGiven
+	case s.Lifecycle == lifecycleActive, s.Lifecycle == lifecyclePlatform:
 		return nil
 	}
 	return fmt.Errorf("%w: unknown lifecycle", ErrStore)
@@ -275,7 +286,7 @@ func (t *tenantCache) storedState(ctx context.Context) (*state, error) {
 	if err != nil && err != ErrNotFound {
 		return nil, err
 	}
-	if !s.keysOK() {
+	if !s.keysOK() || !s.platformOK() {
 		return nil, errDamaged
 	}
 	s.revision = rev

@@ -12,6 +12,10 @@ const (
 	StatusActive        Status = "active"         // in use
 	StatusDisabled      Status = "disabled"       // KMS denies us, or the platform suspended the tenant; Reason says which
 	StatusRevoked       Status = "revoked"        // removed by the tenant; the record and the audit trail remain
+
+	// StatusPlatform: in use, but the tenant has no key: its data keys are wrapped by the platform's CMK
+	// (Options.PlatformKeys). The tenant can stop nothing.
+	StatusPlatform Status = "platform"
 )
 
 // Access is what this process last saw of the CMK.
@@ -32,13 +36,19 @@ const (
 	WarnWaiverOutdated       = "waiver_outdated"         // activated under an earlier waiver text
 	WarnPendingDeletion      = "cmk_pending_deletion"    // Health, if DescribeKey is granted
 	WarnDescribeNotGranted   = "describe_key_not_granted"
-	WarnDataKeysRemain       = "data_keys_remain" // the key was removed, and KeyStatus.DataKeys data keys need it: what they sealed does not open
+	// WarnDataKeysOnceElsewhere: KeyStatus.OnceElsewhere data keys, or such as envelopes carry, were wrapped by the platform's CMK
+	// before the tenant had a key. Whoever has a copy of that wrapping and may use the platform's CMK opens what they sealed.
+	WarnDataKeysOnceElsewhere = "data_keys_once_wrapped_elsewhere"
+	WarnDataKeysRemain        = "data_keys_remain" // the key was removed, and KeyStatus.DataKeys data keys need it: what they sealed does not open
 )
 
 // KeyStatus is the state of a tenant's key.
 type KeyStatus struct {
 	Tenant             string
 	Key                KeyID
+	PlatformKey        bool        // Key is the platform's, and the tenant never had one: in whatever Status
+	MovingTo           KeyID       // a move to this CMK is under way, and has not switched; zero: none
+	Job                string      // id of the rotation or move that is under way; "": none
 	Policy             Policy      // of several keys; "" if the tenant has one
 	Keys               []KeyAccess // to each of several keys, Key first; nil if the tenant has one
 	Alias              string      // as the tenant named it; never used to find the key
@@ -58,6 +68,7 @@ type KeyStatus struct {
 	LastRotationAt     time.Time // zero: never
 	DEKVersion         uint64    // the generation of data keys that seals; 1 at registration
 	DataKeys           uint64    // data keys that this tenant's CMKs have wrapped, of all generations
+	OnceElsewhere      uint64    // of DataKeys: were wrapped by the platform's CMK before the tenant had a key; see WarnDataKeysOnceElsewhere
 	WaiverAcknowledged bool      // the current waiver
 	Drillable          bool      // drills may block this tenant; see Tenant.SetDrillable
 	Warnings           []string
@@ -119,7 +130,7 @@ type Registration struct {
 
 	// AbandonExistingData registers another CMK than the one that wraps the
 	// tenant's data keys, and gives up opening what they sealed. Nothing is deleted: registering
-	// the old CMK again opens it again.
+	// the old CMK again opens it again. That does not work if it is the platform's.
 	AbandonExistingData bool
 
 	// Drillable lets a revocation drill block this tenant; see Tenant.SetDrillable.

@@ -105,6 +105,12 @@ func (t *tenantCache) project(s *state) KeyStatus {
 	out.KeyMaterialID, out.KeyMaterialSince = s.MaterialID, s.MaterialAt
 	out.DEKVersion, out.DataKeys = s.Generation, s.DataKeys
 	out.Drillable = s.Drillable
+	out.PlatformKey = s.Platform
+	if s.Job != nil {
+		if out.Job = s.Job.ID; s.Job.unswitched() {
+			out.MovingTo = s.Job.To
+		}
+	}
 	out.WaiverAcknowledged = s.Ack.of(&t.k.waiver, t.k.waiverHash)
 	decides := t.decisive(s)
 	var denied bool
@@ -131,13 +137,20 @@ func (t *tenantCache) project(s *state) KeyStatus {
 		if s.SuspendReason != "" {
 			out.Reason += ": " + s.SuspendReason
 		}
+	case s.usable(t.k) == errNotGiven:
+		out.Status, out.Reason = StatusDisabled, "this process was not given the platform's key"
 	case denied && last != nil && last.Class == ClassDenied:
 		out.Status, out.Reason = StatusDisabled, "KMS denies access to the key: "+last.Code
+		if s.Platform {
+			out.Reason = "KMS denies access to the platform's key: " + last.Code
+		}
 		if !out.DeletionAt.IsZero() {
 			out.Reason += "; it is to be deleted at " + out.DeletionAt.Format(time.RFC3339)
 		}
 	case s.Lifecycle == lifecyclePending:
 		out.Status = StatusPendingWaiver
+	case s.Lifecycle == lifecyclePlatform:
+		out.Status = StatusPlatform
 	default:
 		out.Status = StatusActive
 	}
@@ -149,6 +162,10 @@ func (t *tenantCache) project(s *state) KeyStatus {
 	}
 	if s.Lifecycle == lifecycleRevoked && s.DataKeys > 0 {
 		out.Warnings = append(out.Warnings, WarnDataKeysRemain)
+	}
+	if e := s.Elsewhere; e != nil {
+		out.OnceElsewhere = e.DataKeys
+		out.Warnings = append(out.Warnings, WarnDataKeysOnceElsewhere)
 	}
 	if s.Lifecycle == lifecycleActive && !out.WaiverAcknowledged {
 		out.Warnings = append(out.Warnings, WarnWaiverOutdated)

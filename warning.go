@@ -10,7 +10,7 @@ import (
 //
 // A warning is given by the process that found out, once: WarnPolicyNotTenantBound and
 // WarnKeyMaterialChanged when that is not what the Store says, WarnPendingDeletion again after each day, and when
-// the date has changed, WarnBudgetNearlyUsed at most once a minute.
+// the date has changed, WarnBudgetNearlyUsed at most once a minute, WarnDataKeysOnceElsewhere when the tenant's key becomes its own.
 type Warning struct {
 	Kind string // one of the Warn constants
 	Key  KeyID  // the CMK; zero for WarnStoreRolledBack
@@ -21,6 +21,9 @@ type Warning struct {
 
 	// WarnKeyMaterialChanged.
 	Material, PreviousMaterial string
+
+	// WarnDataKeysOnceElsewhere: how many of the Store.
+	DataKeys uint64
 
 	// WarnBudgetNearlyUsed: 0.8 to 1, of the requests that may be made at once.
 	Used float64

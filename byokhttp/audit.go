@@ -82,7 +82,7 @@ func auditQuery(v url.Values) (byok.AuditQuery, error) {
 var ops = []byok.Op{
 	byok.OpRegister, byok.OpActivate, byok.OpWaiver, byok.OpSeal, byok.OpOpen, byok.OpRotate, byok.OpRewrap, byok.OpMove, byok.OpJob, byok.OpRevoke, byok.OpSuspend,
 	byok.OpResume, byok.OpHealth, byok.OpRecheck, byok.OpLease, byok.OpRenew, byok.OpDeny, byok.OpRestore, byok.OpProbe, byok.OpMaterial,
-	byok.OpRelease, byok.OpExport, byok.OpDrillable,
+	byok.OpRelease, byok.OpExport, byok.OpPlatformKey, byok.OpDrillable,
 }
 
 func opNames() string {

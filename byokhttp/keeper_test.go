@@ -49,14 +49,23 @@ func (s *brittleSink) Record(ctx context.Context, e byok.Event) error {
 
 func newServer(t *testing.T, unbound bool) *server {
 	t.Helper()
+	return newServerWith(t, byoktest.Options{Keeper: &byok.Options{AllowUnboundPolicy: unbound}})
+}
+
+func newServerWith(t *testing.T, o byoktest.Options) *server {
+	t.Helper()
 	s := &server{sink: &brittleSink{MemAudit: new(byok.MemAudit)}}
 	log := slog.New(slog.NewTextHandler(&s.logs, nil))
-	s.Env = byoktest.New(t, &byoktest.Options{Keeper: &byok.Options{AllowUnboundPolicy: unbound, Logger: log}, Sink: s.sink})
+	o.Keeper.Logger, o.Sink = log, s.sink
+	s.Env = byoktest.New(t, &o)
 	plenty := byokhttp.Limit{N: 1000, Per: time.Minute}
 	h, err := byokhttp.New(s.Keeper, byokhttp.Bearer(func(_ context.Context, hash [32]byte) (byokhttp.Identity, bool, error) {
 		for _, org := range []string{"acme", "globex"} {
 			if sha256.Sum256([]byte(token(org))) == hash {
 				return byokhttp.Identity{Tenant: org, Actor: "admin@" + org + ".example"}, true, nil
+			}
+			if sha256.Sum256([]byte(token(org+"-no-move"))) == hash {
+				return byokhttp.Identity{Tenant: org, Scopes: []string{byokhttp.ScopeRead, byokhttp.ScopeAdmin}}, true, nil
 			}
 		}
 		return byokhttp.Identity{}, false, nil

@@ -28,6 +28,13 @@ type keyStatus struct {
 	Warnings           []string    `json:"warnings"`
 	Audited            *bool       `json:"audited,omitempty"` // false: see deleteKey
 
+	// Of an organization that has, or had, no CMK of its own and is under the platform's: beyond the contract.
+	PlatformKey   bool   `json:"platform_key,omitempty"`
+	OnceElsewhere uint64 `json:"data_keys_once_wrapped_elsewhere,omitempty"` // see byok.WarnDataKeysOnceElsewhere
+
+	MovingTo string `json:"moving_to_cmk_arn,omitempty"` // while a move, or the registration of such an organization, is under way
+	Job      string `json:"job_id,omitempty"`            // of that, or of a full rotation
+
 	// Of an organization with several CMKs, which this API shows and does not register: beyond the contract.
 	Policy byok.Policy `json:"policy,omitempty"`
 	CMKs   []cmk       `json:"cmks,omitempty"`
@@ -59,6 +66,13 @@ func newKeyStatus(s byok.KeyStatus) keyStatus {
 		WaiverAcknowledged: s.WaiverAcknowledged,
 		Warnings:           notNull(s.Warnings),
 		Policy:             s.Policy,
+		PlatformKey:        s.PlatformKey,
+		MovingTo:           s.MovingTo.ID,
+		Job:                s.Job,
+		OnceElsewhere:      s.OnceElsewhere,
+	}
+	if s.PlatformKey { // which is none of the organization's
+		out.CMKARN = ""
 	}
 	for _, k := range s.Keys {
 		out.CMKs = append(out.CMKs, cmk{k.Key.ID, k.Access, stamp(k.LastProof), orNull(k.LastProofRequestID), stamp(k.DeletionAt)})
@@ -129,6 +143,9 @@ func (h *handler) registerKey(c *call) (int, any, error) {
 	if err := h.count(c); err != nil {
 		return 0, nil, err
 	}
+	if err := mayLeave(c); err != nil {
+		return 0, nil, err
+	}
 	s, err := c.tenant.Register(c.Context(), byok.Registration{
 		Key:   byok.KeyID{Provider: h.provider, ID: arn},
 		Alias: alias, Description: description, AbandonExistingData: abandon,
@@ -139,7 +156,23 @@ func (h *handler) registerKey(c *call) (int, any, error) {
 	}
 	body := newKeyStatus(s)
 	body.Audited = audited
+	if s.PlatformKey { // not yet: GET /keys/move/{job_id} follows it
+		return http.StatusAccepted, body, nil
+	}
 	return http.StatusCreated, body, nil
+}
+
+// mayLeave asks for more than the route does where a registration moves data keys: from under the platform's CMK.
+func mayLeave(c *call) error {
+	switch s, err := c.tenant.Status(c.Context()); {
+	case errors.Is(err, byok.ErrNotRegistered):
+		return nil
+	case err != nil:
+		return err
+	case s.PlatformKey:
+		return c.id.Require(ScopeMove)
+	}
+	return nil
 }
 
 func (h *handler) getKey(c *call) (int, any, error) {

@@ -37,6 +37,9 @@ type Options struct {
 	Keeper *byok.Options  // for byok.New
 	Store  byok.Store     // defaults to a new MemStore
 	Sink   byok.AuditSink // defaults to Env.Audit
+
+	// Platform makes Env.PlatformCMK, and gives it to every Keeper for tenants without a key (byok.Options.PlatformKeys).
+	Platform bool
 }
 
 // Env is a Keeper with its surroundings.
@@ -46,6 +49,8 @@ type Env struct {
 	Keys   *awskms.Keyring // on Fake, as PlatformRole
 	Store  byok.Store
 	Audit  *byok.MemAudit
+
+	PlatformCMK *kmsfake.Key // nil without Options.Platform
 
 	t    testing.TB
 	opts Options
@@ -69,6 +74,15 @@ func New(t testing.TB, opts *Options) *Env {
 		t.Fatal(err)
 	}
 	env.Keys = keys
+	if env.opts.Platform {
+		env.PlatformCMK = env.NewPlatformCMK()
+		var keeper byok.Options
+		if env.opts.Keeper != nil {
+			keeper = *env.opts.Keeper
+		}
+		keeper.PlatformKeys = append([]byok.KeyID{awskms.Key(env.PlatformCMK.ARN())}, keeper.PlatformKeys...)
+		env.opts.Keeper = &keeper
+	}
 	env.Keeper = env.NewKeeper()
 	return env
 }
@@ -90,6 +104,18 @@ func (env *Env) CMK(tenant string) *kmsfake.Key {
 	env.t.Helper()
 	policy := awskms.KeyPolicy(Account, PlatformRole, env.Keeper.Tenant(tenant).EncryptionContext())
 	return env.Fake.Account(Account).CreateKey(policy.JSON())
+}
+
+// platformPolicy lets the role in for every tenant of the service.
+const platformPolicy = `{"Version": "2012-10-17", "Statement": [
+  {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::999999999999:root"}, "Action": "kms:*", "Resource": "*"},
+  {"Effect": "Allow", "Principal": {"AWS": "` + PlatformRole + `"}, "Action": ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey"], "Resource": "*",
+   "Condition": {"StringEquals": {"kms:EncryptionContext:service": "` + Service + `"}}}]}`
+
+// NewPlatformCMK returns a new CMK of the platform's account, whose policy lets its role in for every tenant.
+func (env *Env) NewPlatformCMK() *kmsfake.Key {
+	env.t.Helper()
+	return env.Fake.Account("999999999999").CreateKey(platformPolicy)
 }
 
 // Tenant registers a tenant with a new CMK of its own and acknowledges the waiver.

@@ -96,7 +96,7 @@ var mutations = []mutation{
 	{name: "cache-rollback-ignored", file: "state.go", tests: ".", // I17
 		old: "if s.revision < floor {\n\t\t\treturn nil, errRolledBack\n\t\t}\n\t\tif t.see(s) {", new: "if t.see(s) || floor > 0 || errRolledBack == nil {"},
 	{name: "cache-suspension-keeps-keys", file: "cache.go", tests: ".",
-		old: "return s.usable() != nil || others })", new: "return others })"},
+		old: "return s.usable(t.k) != nil || others })", new: "return others })"},
 	{name: "cache-rotation-keeps-current", file: "cache.go", tests: ".",
 		old: "\t\t\tclear(t.current)\n", new: ""},
 	{name: "load-in-the-leaders-ctx", file: "flight.go", tests: ".", // I12: who leaves takes the others along
@@ -153,7 +153,7 @@ var mutations = []mutation{
 	{name: "breaker-for-the-impatient", file: "access.go", tests: ".", // I7
 		old: "|| ctx.Err() != nil && took < kmsPatience", new: ""},
 	{name: "breaker-hides-suspension", file: "keyset.go", tests: ".", // I6
-		old: "if denied || t.state.usable() != nil {", new: "if denied {"},
+		old: "if denied || t.state.usable(t.k) != nil {", new: "if denied {"},
 
 	// How much a data key may seal (I15).
 	{name: "limits-used-before-reserved", file: "limits.go", tests: "I15", // the answer of the Store is not waited for
@@ -337,7 +337,7 @@ var mutations = []mutation{
 	{name: "job-target-from-the-item", file: "jobrun.go", tests: "TestTampered",
 		old: "a.Type != j.Type || a.From != j.From || a.To != j.To || ", new: ""},
 	{name: "job-claim-not-asked", file: "jobrun.go", tests: "TestTampered",
-		old: "err != nil || h.tenant != t.tenant {\n\t\t\treturn errors.Join(ErrKeyTaken, err)", new: "err != nil || h == nil {\n\t\t\treturn errors.Join(ErrKeyTaken, err)"},
+		old: "err != nil || h.tenant != t.tenant && !(h.platform && t.k.platformKey(a.To)) {\n\t\t\treturn errors.Join(ErrKeyTaken, err)", new: "err != nil || h == nil {\n\t\t\treturn errors.Join(ErrKeyTaken, err)"},
 	{name: "job-goes-on-suspended", file: "jobrun.go", tests: "TestStopsStop",
 		old: "case s.Suspended:", new: "case false:"},
 	{name: "job-goes-on-after-a-revoke", file: "lifecycle.go", tests: "TestStopsStop",
@@ -499,7 +499,7 @@ var mutations = []mutation{
 	{name: "probe-too-often", file: "probing.go", tests: "TestI4_DailyProbes",
 		old: "age >= probeEvery+spread", new: "age >= probeEvery/2+spread"},
 	{name: "probe-of-the-stopped", file: "probing.go", tests: "TestI4_DailyProbes",
-		old: "if s.usable() != nil {\n\t\treturn false", new: "if s.Lifecycle == lifecycleNone {\n\t\treturn false"},
+		old: "if s.usable(k) != nil || s.Platform {", new: "if s.Lifecycle == lifecycleNone || s.Platform {"},
 	{name: "probe-of-the-denied", file: "probing.go", tests: "TestDeniedProbe",
 		old: "if a.lease.Denied() {\n\t\terr = a.denial()", new: "if false {\n\t\terr = a.denial()"},
 	{name: "probe-denial-is-none", file: "probing.go", tests: "TestDeniedProbe",
