@@ -25,7 +25,7 @@ func (t *tenantCache) openAlone(ctx context.Context, purpose string, h *format.H
 		switch {
 		case err == ErrNotFound && h.Policy != format.PolicyREF:
 			return wrappingOf(h), &t.budget.unknown, nil
-		case err == nil && h.Policy != format.PolicyREF && h.Policy != w.policy:
+		case err == nil && h.Policy != format.PolicyREF && h.Policy != w.said():
 			err = ErrOpen // see grantLeased
 		}
 		return w, &t.budget.known, err
@@ -62,7 +62,7 @@ func (t *tenantCache) alone(ctx context.Context, id entryID, find func() (wrappi
 		}
 		calls = append(calls, q.calls...)
 		e.witness = q.witness()
-		g := grant{e: e, under: e.witness, policy: e.wrapped.policy, inside: true, calls: calls}
+		g := grant{e: e, under: e.witness, policy: e.wrapped.said(), inside: true, calls: calls}
 		if err != nil {
 			return g, err
 		}

@@ -77,7 +77,6 @@ type tenantCache struct {
 	used    lastUse
 	budget  tenantBudget
 	blobs   badBlobs
-	grants  notGranted
 	sealed  atomic.Int64 // when the last Seal succeeded, to the ms, in ns since 1970; 0: never
 	opened  atomic.Int64
 }
@@ -145,7 +144,7 @@ func (t *tenantCache) install(q *inquiry, e *entry, read lease.Time) *entry {
 		}
 		t.entries[e.id] = e
 	}
-	if e.generation != 0 && e.generation == t.state.Generation && t.state.seals(e.wrapped) && t.k.maySeal(t.state) == nil {
+	if e.generation != 0 && e.generation == t.state.Generation && t.state.seals(e.wrapped) && t.k.maySeal(t.state.keySet) == nil {
 		t.current[e.id.purpose] = e
 		e.quota = t.quota(e.id.dataKey, e.generation)
 	}

@@ -3,6 +3,7 @@ package byok
 import (
 	"context"
 	"errors"
+	"slices"
 )
 
 // A claim says which tenant uses a CMK: at most one, or that tenants share it as a further key of
@@ -117,10 +118,13 @@ func (k *Keeper) readClaim(ctx context.Context, key KeyID) (*heldClaim, error) {
 	return h, nil
 }
 
-// releaseClaims returns the writes that free the CMKs that the tenant has claimed for itself. Shared
+// releaseClaims returns the writes that free those of the CMKs that the tenant has claimed for itself. Shared
 // ones stay shared: nobody keeps a list of who does.
-func (k *Keeper) releaseClaims(ctx context.Context, s *state, tenant string) (writes []Item, err error) {
-	for _, key := range s.keys() {
+func (k *Keeper) releaseClaims(ctx context.Context, keys []KeyID, tenant string) (writes []Item, err error) {
+	for i, key := range keys {
+		if slices.Contains(keys[:i], key) {
+			continue
+		}
 		h, err := k.readClaim(ctx, key)
 		if err != nil {
 			return writes, err
@@ -130,4 +134,59 @@ func (k *Keeper) releaseClaims(ctx context.Context, s *state, tenant string) (wr
 		}
 	}
 	return writes, nil
+}
+
+// unclaim returns the writes that take back the claims of a move which does not switch: what s needs is claimed as
+// it needs it, and nothing else.
+func (t *tenantCache) unclaim(ctx context.Context, s *state, to keySet) (writes []Item, err error) {
+	var left []KeyID
+	for _, key := range to.keys() {
+		if s.Lifecycle == lifecycleRevoked || !slices.Contains(s.keys(), key) {
+			left = append(left, key)
+			continue
+		}
+		if !s.shares(key) {
+			continue
+		}
+		h, err := t.k.readClaim(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		if h.tenant == t.tenant { // it would have been the tenant's own
+			writes = append(writes, encodeItem(h.ref, h.revision, claim{V: layoutVersion, Key: key, Shared: true}))
+		}
+	}
+	free, err := t.k.releaseClaims(ctx, left, t.tenant)
+	return append(writes, free...), err
+}
+
+// switchClaims returns the writes with which a move switches: its new keys stay claimed, those that only had been
+// the tenant's are free. Claims are written as they are, too: if somebody takes one before this does, this does not.
+func (t *tenantCache) switchClaims(ctx context.Context, from, to keySet) (writes []Item, err error) {
+	for _, key := range to.keys() {
+		h, err := t.claimed(ctx, to, key)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case h.tenant == "": // a shared one, or the platform's, whose claim stands for good
+		case to.shares(key): // as long as the tenant had it as its own it stayed that
+			writes = append(writes, encodeItem(h.ref, h.revision, claim{V: layoutVersion, Key: key, Shared: true}))
+		default:
+			writes = append(writes, encodeItem(h.ref, h.revision, claim{V: layoutVersion, Tenant: t.tenant, Key: key}))
+		}
+	}
+	free, err := t.k.releaseClaims(ctx, slices.DeleteFunc(from.keys(), func(k KeyID) bool { return slices.Contains(to.keys(), k) }), t.tenant)
+	return append(writes, free...), err
+}
+
+// claimed returns the claim on a key that the tenant is moved to, and ErrKeyTaken if it is not the tenant's to use.
+func (t *tenantCache) claimed(ctx context.Context, to keySet, key KeyID) (*heldClaim, error) {
+	h, err := t.k.readClaim(ctx, key)
+	switch {
+	case err != nil, h.tenant == t.tenant, h.platform && t.k.platformKey(key):
+	case h.free, h.tenant != "", h.platform, !to.shares(key):
+		err = ErrKeyTaken
+	}
+	return h, err
 }

@@ -153,9 +153,11 @@ func decodeDataKey(tenant string, id DataKeyID, value []byte, keys []KeyID) (*da
 	if err := decodeItem(value, &item); err != nil {
 		return nil, nil, err
 	}
-	item.Header = item.header(tenant, id, keys)
-	h, _, rest, err := format.Parse(item.Header)
-	if err != nil || len(rest) != 0 || h.Policy == format.PolicyREF || h.Tenant != tenant || h.DataKey != id {
+	if _, ok := item.settle(tenant, id, keys); !ok {
+		return nil, nil, errDamaged
+	}
+	h, _, _, err := format.Parse(item.Header)
+	if err != nil {
 		return nil, nil, errDamaged
 	}
 	return &item, h, nil

@@ -56,7 +56,7 @@ func (d *Direct) Seal(ctx context.Context, s Scope, plaintext, aad []byte) ([]by
 	var out []byte
 	if err == nil {
 		var header, core []byte
-		w := wrapping{format.PolicyANY, []format.Recipient{recipient(d.key, r.wrapped)}}
+		w := wrapping{policy: format.PolicyANY, recipients: []format.Recipient{recipient(d.key, r.wrapped)}}
 		if header, core, err = w.headers(s.Tenant, id); err == nil {
 			err = r.dek.Use(func(raw []byte) (err error) {
 				out, err = floe.Seal(header, raw, floe.Params{}, format.PayloadAAD(core, s.Purpose, aad), plaintext)

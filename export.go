@@ -130,7 +130,7 @@ func (e *Exporter) key(id DataKeyID, value []byte) error {
 	if err != nil {
 		return err
 	}
-	k := exportKey{string(item.Header), item.Purpose, item.Generation, max(0, item.CreatedAt.Unix())}
+	k := exportKey{string(item.Header), item.Purpose, item.Generation, max(0, item.CreatedAt.Unix()), string(item.Moved)}
 	body := k.append(nil)
 	if _, _, ok := parseExportKey(body); !ok {
 		return errDamaged

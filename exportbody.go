@@ -9,6 +9,7 @@ import (
 
 	"github.com/byok-go/byok/internal/format"
 	"github.com/byok-go/byok/internal/frames"
+	"github.com/byok-go/byok/internal/shares"
 )
 
 // The bodies of an export's frames, as docs/export.md has them. Each is canonical, and refused as a
@@ -57,13 +58,14 @@ type exportKey struct {
 	purpose    string
 	generation uint64
 	at         int64
+	moved      string // the data key under shares.Wrap, if it was moved to policy ALL; else none
 }
 
 func (k *exportKey) append(b []byte) []byte {
 	b = append(b, k.header...)
 	b = append(append(b, byte(len(k.purpose))), k.purpose...)
 	b = binary.BigEndian.AppendUint64(b, k.generation)
-	return binary.BigEndian.AppendUint64(b, uint64(k.at))
+	return append(binary.BigEndian.AppendUint64(b, uint64(k.at)), k.moved...)
 }
 
 // parseExportKey returns the data key with its parsed header.
@@ -75,7 +77,10 @@ func parseExportKey(b []byte) (k exportKey, h *format.Header, ok bool) {
 	s := cryptobyte.String(rest)
 	var purpose cryptobyte.String
 	var at uint64
-	ok = s.ReadUint8LengthPrefixed(&purpose) && s.ReadUint64(&k.generation) && s.ReadUint64(&at) && s.Empty()
+	ok = s.ReadUint8LengthPrefixed(&purpose) && s.ReadUint64(&k.generation) && s.ReadUint64(&at)
+	if k.moved = string(s); len(s) != 0 {
+		ok = ok && h.Policy == format.PolicyALL && len(s) == shares.WrappedSize
+	}
 	k.header, k.purpose, k.at = string(b[:len(b)-len(rest)]), string(purpose), int64(at)
 	return k, h, ok && format.ValidPurpose(k.purpose) && k.at >= 0
 }

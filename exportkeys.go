@@ -47,7 +47,7 @@ func (r *exportKeyring) find(ctx context.Context, purpose string, h *format.Head
 			return nil, false, ErrOpen // for another purpose: KMS need not be asked
 		}
 		if !k.asked {
-			k.dek, k.err = r.unwrap(ctx, purpose, k.parsed)
+			k.dek, k.err = r.unwrap(ctx, purpose, k.parsed, []byte(k.moved))
 			k.asked = k.err == nil || ctx.Err() == nil
 		}
 		return k.dek, false, k.err
@@ -55,14 +55,15 @@ func (r *exportKeyring) find(ctx context.Context, purpose string, h *format.Head
 	if h.Policy == format.PolicyREF {
 		return nil, false, ErrExportKey
 	}
-	dek, err = r.unwrap(ctx, purpose, h)
+	dek, err = r.unwrap(ctx, purpose, h, nil)
 	return dek, true, err
 }
 
 // unwrap asks under the keys that the caller trusts, in its order, and no others: what a file
 // names is only compared (MUST-15). A denial is final (MUST-16).
-func (r *exportKeyring) unwrap(ctx context.Context, purpose string, h *format.Header) (*DEK, error) {
+func (r *exportKeyring) unwrap(ctx context.Context, purpose string, h *format.Header, moved []byte) (*DEK, error) {
 	w := wrappingOf(h)
+	w.moved = moved
 	if !w.opens(r.trusted) {
 		return nil, ErrExportUntrusted
 	}
@@ -90,7 +91,7 @@ func (r *exportKeyring) unwrap(ctx context.Context, purpose string, h *format.He
 	if silent != nil {
 		return nil, silent
 	}
-	return combine(h.DataKey, parts)
+	return combine(h.DataKey, parts, w.moved)
 }
 
 // ask asks KMS for one data key, again and again while it gives no answer.

@@ -12,7 +12,7 @@ import (
 type grant struct {
 	e      *entry
 	under  witness  // of the lease
-	policy uint8    // of e's wrapping
+	policy uint8    // that envelopes which carry e have
 	quota  *quota   // what it may seal; nil for a data key that seals no more, or one message only
 	from   wrapping // where an envelope carries the data key; else none
 	inside bool     // per-operation: e is for one envelope, which carries it
@@ -206,7 +206,7 @@ func (t *tenantCache) look(e *entry) (g grant, st lease.State, err error) {
 	if st == lease.Refresh && t.flights[e.id.flight()] != nil {
 		st = lease.Active // its renewal is under way
 	}
-	return grant{e: e, under: e.witness, policy: e.wrapped.policy, quota: e.quota}, st, nil
+	return grant{e: e, under: e.witness, policy: e.wrapped.said(), quota: e.quota}, st, nil
 }
 
 // served ends a hit, and sees to its renewal.
@@ -225,7 +225,7 @@ func (t *tenantCache) served(ctx context.Context, g grant, st lease.State, err e
 func (t *tenantCache) loaded(g grant, err error) (grant, error) {
 	if err == nil {
 		t.mu.RLock()
-		g.under, g.policy, g.quota = g.e.witness, g.e.wrapped.policy, g.e.quota
+		g.under, g.policy, g.quota = g.e.witness, g.e.wrapped.said(), g.e.quota
 		t.mu.RUnlock()
 	}
 	return g, err

@@ -14,6 +14,7 @@ import (
 type inquiry struct {
 	t    *tenantCache
 	pool *pool             // pays
+	jobs *background       // pays instead; nil of what is not for a job
 	ec   EncryptionContext // of the data key
 	blob entryID           // what all of its wrapped keys have in common
 
@@ -25,6 +26,7 @@ type inquiry struct {
 	calls    []KMSCall
 	evidence []evidence // for the data key: of one key of any, or of all
 	leftOut  []KeyID    // of any: did not wrap the data key, since they did not answer
+	opened   []KeyID    // have unwrapped the data key, or a share of it
 }
 
 // evidence is a success that says that a data key may be used.
@@ -40,7 +42,12 @@ type evidence struct {
 // is final: a denial is never a reason to ask another one instead. (With one key, the question about
 // the data key is that question.)
 func (t *tenantCache) inquire(ctx context.Context, purpose string, id DataKeyID, p *pool) (*inquiry, error) {
-	q := &inquiry{t: t, pool: p, ec: t.context(purpose, id), blob: entryID{purpose: purpose, dataKey: id}}
+	return t.inquireFor(ctx, purpose, id, p, nil)
+}
+
+// inquireFor is inquire for a job, if jobs is not nil.
+func (t *tenantCache) inquireFor(ctx context.Context, purpose string, id DataKeyID, p *pool, jobs *background) (*inquiry, error) {
+	q := &inquiry{t: t, pool: p, jobs: jobs, ec: t.context(purpose, id), blob: entryID{purpose: purpose, dataKey: id}}
 	var denied []*access
 	t.mu.RLock()
 	q.state, q.keys, q.epoch = t.state, t.keys, t.epoch
@@ -80,7 +87,7 @@ func (q *inquiry) under(ctx context.Context, a *access, blob *entryID, f func(*c
 	if err != nil {
 		return result{}, err
 	}
-	q.asked = true
+	q.asked, c.jobs = true, q.jobs
 	// Of any, another key is a better second try, be it one that has answered or one that will be asked.
 	c.once = q.state.Policy == PolicyAny && (len(q.evidence) > 0 || a != q.keys[len(q.keys)-1])
 	r, err := f(c)
@@ -154,6 +161,9 @@ func (q *inquiry) unwrap(ctx context.Context, a *access, wrapped []byte) (*DEK, 
 		r.wrapped = wrapped
 		return r, err
 	})
+	if err == nil {
+		q.opened = append(q.opened, a.key)
+	}
 	return r.dek, err
 }
 
@@ -189,7 +199,7 @@ func (q *inquiry) make(ctx context.Context) (dek *DEK, w wrapping, err error) {
 	if q.state.all() {
 		return q.makeShares(ctx)
 	}
-	if err := q.t.k.maySeal(q.state); err != nil {
+	if err := q.t.k.maySeal(q.state.keySet); err != nil {
 		return nil, wrapping{}, err
 	}
 	w.policy = format.PolicyANY
@@ -247,6 +257,6 @@ func (q *inquiry) makeShares(ctx context.Context) (*DEK, wrapping, error) {
 	for i, r := range made {
 		sorted[slices.IndexFunc(w.recipients, func(s format.Recipient) bool { return keyOf(s) == keyOf(r) })] = parts[i]
 	}
-	dek, err := combine(q.blob.dataKey, sorted)
+	dek, err := combine(q.blob.dataKey, sorted, nil)
 	return dek, w, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 )
@@ -40,7 +41,9 @@ type Job struct {
 	Why    string // of a job that is paused: BYOK_..., of what stopped it last
 	Method string // MethodReEncrypt or MethodUnwrap, of the data key that was wrapped last; "" before
 
-	From, To KeyID // of RotateFull, both are the tenant's key
+	From, To             KeyID   // of RotateFull, both are the tenant's key
+	FromOthers, ToOthers []KeyID // further keys beside From and To, and their policy; see Registration
+	FromPolicy, ToPolicy Policy
 
 	Done   int64 // data keys that are wrapped anew
 	Failed int64 // data keys that could not be, by now, because what the Store has of them is damaged; what they were before, they are
@@ -66,8 +69,8 @@ var (
 type activeJob struct {
 	ID   string `json:"id"`
 	Type string `json:"type"`
-	From KeyID  `json:"from"`
-	To   KeyID  `json:"to"`
+	From keySet `json:"from"`
+	To   keySet `json:"to"`
 
 	Own      *ownKey `json:"own,omitempty"`      // of the move with which a tenant of the platform's registers a key
 	Binding  string  `json:"binding,omitempty"`  // of a move: what the probes of To found
@@ -83,8 +86,8 @@ type jobItem struct {
 	Why   string   `json:"why,omitempty"`
 
 	Method          string    `json:"method,omitempty"`
-	From            KeyID     `json:"from,omitzero"`
-	To              KeyID     `json:"to,omitzero"`
+	From            keySet    `json:"from,omitzero"`
+	To              keySet    `json:"to,omitzero"`
 	PreviousVersion uint64    `json:"previous_version,omitempty"`
 	NewVersion      uint64    `json:"new_version,omitempty"`
 	Actor           string    `json:"actor,omitempty"`
@@ -139,7 +142,9 @@ func (t *tenantCache) jobWrite(j *jobItem) Item {
 
 // job is what the item says, if s still names it: a Revoke ends a job without touching its item.
 func (j *jobItem) job(s *state) Job {
-	out := Job{ID: j.id, Type: j.Type, State: j.State, Why: j.Why, Method: j.Method, From: j.From, To: j.To,
+	out := Job{ID: j.id, Type: j.Type, State: j.State, Why: j.Why, Method: j.Method,
+		From: j.From.Key, FromOthers: slices.Clone(j.From.Others), FromPolicy: j.From.Policy,
+		To: j.To.Key, ToOthers: slices.Clone(j.To.Others), ToPolicy: j.To.Policy,
 		Done: j.Done, Failed: j.Failed, Left: max(0, j.Total-j.Looked),
 		PreviousVersion: j.PreviousVersion, NewVersion: j.NewVersion,
 		Actor: j.Actor, Reason: j.Reason, StartedAt: j.StartedAt, UpdatedAt: j.UpdatedAt, EndedAt: j.EndedAt}
@@ -265,7 +270,7 @@ func (t *Tenant) CancelJob(ctx context.Context, id, reason string) (Job, error) 
 		if err != nil {
 			return change{}, err
 		}
-		event.Key = j.To
+		event.Key = j.To.Key
 		event.Reason = explain(j.Type+" "+j.id+" cancelled", reason)
 		switch out = j.job(s); {
 		case out.State == JobCancelled:
@@ -290,8 +295,8 @@ func (t *Tenant) CancelJob(ctx context.Context, id, reason string) (Job, error) 
 
 // endJob makes j the tenant's job no more, and returns the writes for that. It stays on the list of jobs until stepJob takes it off.
 func (t *tenantCache) endJob(ctx context.Context, s *state, j *jobItem, as JobState) (writes []Item, err error) {
-	if a := s.Job; a != nil && a.unswitched() && a.To != s.Key {
-		if writes, err = t.k.freeClaim(ctx, a.To, t.tenant); err != nil {
+	if a := s.Job; a != nil && a.unswitched() {
+		if writes, err = t.unclaim(ctx, s, a.To); err != nil {
 			return nil, err
 		}
 	}
@@ -301,17 +306,8 @@ func (t *tenantCache) endJob(ctx context.Context, s *state, j *jobItem, as JobSt
 // active reports whether KMS may still be asked for the job.
 func (a *activeJob) active() bool { return a != nil && !a.Switched }
 
-// unswitched reports whether a is a move that holds a claim on a CMK that is not the tenant's key.
+// unswitched reports whether a is a move that holds claims on CMKs that are not the tenant's keys.
 func (a *activeJob) unswitched() bool { return a.Type == JobMove && !a.Switched }
-
-// freeClaim returns the write that frees a CMK, if the tenant has claimed it.
-func (k *Keeper) freeClaim(ctx context.Context, key KeyID, tenant string) ([]Item, error) {
-	h, err := k.readClaim(ctx, key)
-	if err != nil || h.tenant != tenant {
-		return nil, err
-	}
-	return []Item{encodeItem(h.ref, h.revision, claim{V: layoutVersion, Key: key})}, nil
-}
 
 func (t *tenantCache) closeJob(s *state, j *jobItem, as JobState) Item {
 	s.Job, j.State, j.Why = nil, as, ""

@@ -76,10 +76,13 @@ func (t *tenantCache) stepJob(ctx context.Context, id string) (Job, error) {
 		return t.abandonJob(ctx, j) // a Revoke, which waits for nobody
 	}
 	// The state says what is done. What the item says of it is for people, and must be the same.
-	if a.Type != j.Type || a.From != j.From || a.To != j.To || j.Cursor != "" && !strings.HasPrefix(j.Cursor, prefixDataKey) {
+	if a.Type != j.Type || !a.From.same(j.From) || !a.To.same(j.To) || j.Cursor != "" && !strings.HasPrefix(j.Cursor, prefixDataKey) {
 		return j.job(s), fmt.Errorf("%w: a job does not fit its tenant's state", errDamaged)
 	}
-	if !a.Switched && a.From != s.Key {
+	if a.unswitched() && t.k.maySeal(a.To) != nil {
+		return j.job(s), t.k.maySeal(a.To) // another Keeper of this Store may, and has begun it
+	}
+	if !a.Switched && !a.From.same(s.keySet) {
 		return t.abandonJob(ctx, j) // another key was registered, and the data abandoned
 	}
 	if s.Platform && !t.k.platformKey(s.Key) {
@@ -159,8 +162,10 @@ func (t *tenantCache) permits(ctx context.Context, s *state) error {
 			return err
 		}
 		// Never to another tenant's CMK, whatever the items say.
-		if h, err := t.k.readClaim(ctx, a.To); err != nil || h.tenant != t.tenant && !(h.platform && t.k.platformKey(a.To)) {
-			return errors.Join(ErrKeyTaken, err)
+		for _, key := range a.To.keys() {
+			if _, err := t.claimed(ctx, a.To, key); err != nil {
+				return err
+			}
 		}
 	}
 	return t.k.fleet.refusal()
@@ -184,7 +189,7 @@ func (t *tenantCache) pauseJob(ctx context.Context, s *state, j *jobItem, done [
 		return err
 	}
 	if first {
-		e := Event{Op: OpJob, Scope: Scope{Tenant: t.tenant}, Key: j.To, Actor: j.Actor, Reason: j.Type + " " + j.id + " is paused"}
+		e := Event{Op: OpJob, Scope: Scope{Tenant: t.tenant}, Key: j.To.Key, Actor: j.Actor, Reason: j.Type + " " + j.id + " is paused"}
 		e.fail(why)
 		t.k.note(ctx, e)
 	}
@@ -194,7 +199,7 @@ func (t *tenantCache) pauseJob(ctx context.Context, s *state, j *jobItem, done [
 // abandonJob closes the item of a job that the tenant's state does not name any more, or that is about a key
 // which is not the tenant's.
 func (t *tenantCache) abandonJob(ctx context.Context, j *jobItem) (Job, error) {
-	event := t.k.stamp(Event{Op: OpJob, Outcome: OutcomeSuccess, Scope: Scope{Tenant: t.tenant}, Key: j.To,
+	event := t.k.stamp(Event{Op: OpJob, Outcome: OutcomeSuccess, Scope: Scope{Tenant: t.tenant}, Key: j.To.Key,
 		Reason: j.Type + " " + j.id + " ended: the key was removed, or replaced"})
 	var out Job
 	s, err := t.change(ctx, false, func(ctx context.Context, s *state) (change, error) {
@@ -203,7 +208,7 @@ func (t *tenantCache) abandonJob(ctx context.Context, j *jobItem) (Job, error) {
 			return change{}, err
 		}
 		mine := s.Job != nil && s.Job.ID == j.id
-		if now.State.Ended() || mine && (s.Job.Switched || s.Job.From == s.Key) {
+		if now.State.Ended() || mine && (s.Job.Switched || s.Job.From.same(s.keySet)) {
 			out = now.job(s)
 			return change{}, errUnchanged
 		}
@@ -246,7 +251,7 @@ func (t *tenantCache) tidy(ctx context.Context, j *jobItem) error {
 		var writes []Item
 		for _, p := range page {
 			if after = p.item.ID; !p.damaged && p.key.Next != nil {
-				p.key.Next = nil
+				p.key.Next, p.key.NextMoved = nil, nil
 				writes = append(writes, encodeItem(p.item.Ref, p.item.Revision, p.key))
 			}
 		}

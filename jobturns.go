@@ -157,7 +157,7 @@ func (k *Keeper) turn(ctx context.Context, o openJob) turnOver {
 		case ctx.Err() != nil || job.State.Ended():
 			return turnOver{job: o}
 		case err != nil:
-			if !errors.Is(err, ErrKeyRevoked) && !errors.Is(err, ErrKeyUnavailable) && !errors.Is(err, ErrWaiverRequired) { // which have events of their own
+			if !errors.Is(err, ErrKeyRevoked) && !errors.Is(err, ErrKeyUnavailable) && !errors.Is(err, ErrWaiverRequired) && err != errAnyAlone { // which have events of their own
 				k.log.WarnContext(ctx, "byok: a job is paused", "tenant", o.tenant, "job", o.id, "error", err.Error())
 			}
 			return turnOver{job: o}

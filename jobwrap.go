@@ -41,12 +41,11 @@ func (t *tenantCache) pieces(ctx context.Context, keys []KeyID, after string, n 
 func (t *tenantCache) piece(i Item, keys []KeyID) *piece {
 	p := &piece{item: i}
 	ok := p.id.UnmarshalText([]byte(strings.TrimPrefix(i.ID, prefixDataKey))) == nil && decodeItem(i.Value, &p.key) == nil
-	if ok = ok && format.ValidPurpose(p.key.Purpose); ok {
-		p.key.Header = p.key.header(t.tenant, p.id, keys)
-		p.w, ok = parseWrapping(p.key.Header, t.tenant, p.id)
+	if ok = ok && format.ValidPurpose(p.key.Purpose); ok && p.key.Next != nil {
+		p.next, ok = p.key.next(t.tenant, p.id)
 	}
-	if ok && p.key.Next != nil {
-		p.next, ok = parseWrapping(p.key.Next, t.tenant, p.id)
+	if ok {
+		p.w, ok = p.key.settle(t.tenant, p.id, keys)
 	}
 	p.damaged = !ok
 	return p
@@ -58,7 +57,7 @@ func (p *piece) ready(s *state, j *jobItem) bool {
 	case !p.w.opens(s.keys()): // given up when another key was registered: nobody can wrap it anew
 		return true
 	case j.Type == JobMove:
-		return p.key.Job == j.id && p.next.opens([]KeyID{s.Job.To})
+		return p.key.Job == j.id && s.Job.To.wraps(p.next)
 	}
 	return p.key.Job == j.id || p.key.Generation >= j.NewVersion // made since, under the current key material
 }
@@ -91,7 +90,7 @@ func (t *tenantCache) stepWrap(ctx context.Context, s *state, j *jobItem) error 
 			writes = append(writes, encodeItem(p.item.Ref, p.item.Revision, p.key))
 			j.Done, j.Method = j.Done+1, p.method
 		case !p.damaged && p.err == nil && p.key.Next != nil && p.key.Job != j.id: // of a move that was cancelled
-			p.key.Next = nil
+			p.key.Next, p.key.NextMoved = nil, nil
 			writes = append(writes, encodeItem(p.item.Ref, p.item.Revision, p.key))
 		case p.damaged:
 			failed++
@@ -140,8 +139,13 @@ func (t *tenantCache) wrapBatch(ctx context.Context, s *state, j *jobItem, batch
 	return nil
 }
 
-// wrappers returns what wraps, by each key of the tenant.
+// wrappers returns what wraps: of a rotation, from each key of the tenant to itself, and of a move, from the one key to each that
+// is new. None of a move that needs the data key in hand; see wrapOpened.
 func (t *tenantCache) wrappers(s *state, j *jobItem) (ws []*wrapper, err error) {
+	if j.Type == JobMove && inHand(s) {
+		return nil, nil
+	}
+	jobs := t.background()
 	for _, key := range s.keys() {
 		c, err := t.ask(key, nil)
 		if err == ErrOpen { // no key of the tenant's any more: the state that says so is begun with anew
@@ -150,46 +154,36 @@ func (t *tenantCache) wrappers(s *state, j *jobItem) (ws []*wrapper, err error) 
 		if err != nil {
 			return nil, err
 		}
-		w := &wrapper{t: t, from: key, to: key, fromAccess: c.access, toAccess: c.access, jobs: t.background()}
-		if j.Type == JobMove {
-			w.to, w.toAccess = s.Job.To, nil // which is not the tenant's yet
+		if j.Type != JobMove {
+			ws = append(ws, &wrapper{t: t, from: key, to: key, fromAccess: c.access, toAccess: c.access, jobs: jobs})
+			continue
 		}
+		for _, to := range s.Job.To.keys() {
+			if to != key {
+				ws = append(ws, &wrapper{t: t, from: key, to: to, fromAccess: c.access, jobs: jobs}) // which is not the tenant's yet
+			}
+		}
+	}
+	for _, w := range ws {
 		w.refused.Store(j.Method == MethodUnwrap)
-		ws = append(ws, w)
 	}
 	return ws, nil
 }
 
+// inHand reports whether a move has to have each data key unwrapped here: under several keys all of them have a say,
+// and shares have to be made for PolicyAll.
+func inHand(s *state) bool { return s.Policy != "" || s.Job.To.all() }
+
 // wrapPiece wraps one data key anew, and leaves the event of it. Nothing is written.
 func (t *tenantCache) wrapPiece(ctx context.Context, s *state, j *jobItem, ws []*wrapper, p *piece) {
-	event := Event{Op: OpRewrap, Scope: Scope{t.tenant, p.key.Purpose}, Key: j.To, DataKey: p.id, Version: p.key.Generation,
+	event := Event{Op: OpRewrap, Scope: Scope{t.tenant, p.key.Purpose}, Key: j.To.Key, DataKey: p.id, Version: p.key.Generation,
 		Actor: j.Actor, Reason: j.Type + " " + j.id}
-	fresh := wrapping{policy: p.w.policy, recipients: slices.Clone(p.w.recipients)}
-	if j.Type == JobMove {
-		fresh = wrapping{policy: format.PolicyANY}
-	}
+	var fresh wrapping
 	var err error
-	for _, w := range ws {
-		old := p.w.by(w.from)
-		if old == nil {
-			continue
-		}
-		var r rewrapped
-		r, err = w.wrap(ctx, old, t.context(p.key.Purpose, p.id))
-		event.Calls = append(event.Calls, r.calls...)
-		if err != nil {
-			break
-		}
-		p.method, event.Proof = r.method, r.calls[len(r.calls)-1].RequestID
-		if j.Type == JobMove {
-			fresh.recipients = append(fresh.recipients, recipient(w.to, r.wrapped))
-			continue
-		}
-		for i := range fresh.recipients {
-			if keyOf(fresh.recipients[i]) == w.to {
-				fresh.recipients[i].Wrapped = r.wrapped
-			}
-		}
+	if j.Type == JobMove && inHand(s) {
+		fresh, err = t.wrapOpened(ctx, s, p, &event)
+	} else {
+		fresh, err = t.wrapEach(ctx, s, ws, p, &event)
 	}
 	var header []byte
 	if err == nil {
@@ -201,9 +195,12 @@ func (t *tenantCache) wrapPiece(ctx context.Context, s *state, j *jobItem, ws []
 	case err == nil:
 		p.done = true
 		if p.key.Job = j.id; j.Type == JobMove {
-			p.key.Next = header
+			if made := p.w.said(); made != fresh.policy || p.key.Made != 0 {
+				p.key.Made = made
+			}
+			p.key.Next, p.key.NextMoved = header, fresh.moved
 		} else {
-			p.key.Header, p.key.Next = header, nil
+			p.key.Header, p.key.Next, p.key.NextMoved = header, nil, nil
 		}
 	case errors.Is(err, ErrOpen), errors.Is(err, ErrInternal):
 		p.damaged = true
@@ -212,9 +209,39 @@ func (t *tenantCache) wrapPiece(ctx context.Context, s *state, j *jobItem, ws []
 	}
 }
 
+// wrapEach does so key by key. Each wrapping is a whole data key, or a share that stays what it is.
+func (t *tenantCache) wrapEach(ctx context.Context, s *state, ws []*wrapper, p *piece, event *Event) (fresh wrapping, err error) {
+	moves := s.Job.Type == JobMove
+	if fresh = (wrapping{policy: p.w.policy, recipients: slices.Clone(p.w.recipients)}); moves {
+		// What the old key has wrapped stays as it is, if it is of the new ones: with each of these it is asked for it.
+		fresh.recipients = slices.DeleteFunc(fresh.recipients, func(r format.Recipient) bool { return !slices.Contains(s.Job.To.keys(), keyOf(r)) })
+	}
+	for _, w := range ws {
+		old := p.w.by(w.from)
+		if old == nil {
+			continue
+		}
+		r, err := w.wrap(ctx, old, t.context(p.key.Purpose, p.id))
+		event.Calls = append(event.Calls, r.calls...)
+		if err != nil {
+			return wrapping{}, err
+		}
+		if event.Proof = r.calls[len(r.calls)-1].RequestID; p.method != MethodUnwrap { // of several, one that had to be
+			p.method = r.method
+		}
+		if i := fresh.index(w.to); i >= 0 {
+			fresh.recipients[i].Wrapped = r.wrapped
+		} else {
+			fresh.recipients = append(fresh.recipients, recipient(w.to, r.wrapped))
+		}
+	}
+	fresh.sort()
+	return fresh, nil
+}
+
 // finishJob ends a job that has nothing left to do.
 func (t *tenantCache) finishJob(ctx context.Context, j *jobItem) error {
-	event := t.k.stamp(Event{Op: OpJob, Outcome: OutcomeSuccess, Actor: j.Actor, Scope: Scope{Tenant: t.tenant}, Key: j.To, Version: j.NewVersion})
+	event := t.k.stamp(Event{Op: OpJob, Outcome: OutcomeSuccess, Actor: j.Actor, Scope: Scope{Tenant: t.tenant}, Key: j.To.Key, Version: j.NewVersion})
 	_, err := t.change(ctx, false, func(ctx context.Context, s *state) (change, error) {
 		if err := t.fenced(ctx, s, j); err != nil {
 			return change{}, err

@@ -27,26 +27,55 @@ const (
 // maxKeys is how many CMKs a tenant can have: as many as an envelope has recipients.
 const maxKeys = format.MaxRecipients
 
+// keySet is the CMKs that a tenant has, or is moved to.
+type keySet struct {
+	Key    KeyID   `json:"key,omitzero"`     // the primary
+	Others []KeyID `json:"others,omitempty"` // not changed in place
+	Policy Policy  `json:"policy,omitempty"` // "" without others
+}
+
 // keys returns the key set of s, Key first; nil if there is none.
 func (s *state) keys() []KeyID {
-	if s == nil || s.Key == (KeyID{}) {
+	if s == nil {
+		return nil
+	}
+	return s.keySet.keys()
+}
+
+func (s *keySet) keys() []KeyID {
+	if s.Key == (KeyID{}) {
 		return nil
 	}
 	return append([]KeyID{s.Key}, s.Others...)
 }
 
 // all reports whether every key has to consent.
-func (s *state) all() bool { return s.Policy == PolicyAll }
+func (s *keySet) all() bool { return s.Policy == PolicyAll }
+
+// consents is how many keys have to consent, at least, before anything opens.
+func (s *keySet) consents() int {
+	if s.all() {
+		return len(s.keys())
+	}
+	return 1
+}
+
+// shares reports whether key only has a share of each data key, and opens nothing: it may have others of other tenants.
+func (s *keySet) shares(key KeyID) bool {
+	return s.all() && key != s.Key && slices.Contains(s.Others, key)
+}
 
 // sameKeys reports whether two states have the same key set, under the same policy.
-func (s *state) sameKeys(u *state) bool {
+func (s *state) sameKeys(u *state) bool { return s.same(u.keySet) }
+
+func (s *keySet) same(u keySet) bool {
 	return s.Key == u.Key && s.Policy == u.Policy && len(s.Others) == len(u.Others) && !slices.ContainsFunc(s.Others, func(k KeyID) bool {
 		return !slices.Contains(u.Others, k) // whose order says who is asked first, and no more
 	})
 }
 
 // describeKeys names the keys, for an event.
-func (s *state) describeKeys() string {
+func (s *keySet) describeKeys() string {
 	if s.Policy == "" {
 		return s.Key.ID
 	}
@@ -58,7 +87,7 @@ func (s *state) describeKeys() string {
 }
 
 // keysOK reports whether the key set is one that Register makes.
-func (s *state) keysOK() bool {
+func (s *keySet) keysOK() bool {
 	keys := s.keys()
 	for i, k := range keys {
 		if !format.ValidProvider(k.Provider) || !format.ValidKey(k.ID) || slices.Contains(keys[:i], k) {
@@ -75,9 +104,13 @@ func (s *state) keysOK() bool {
 }
 
 // seals reports whether a data key that is wrapped like this may seal for the tenant: by
-// nobody but its keys, and under PolicyAll by all of them.
-func (s *state) seals(w wrapping) bool {
+// nobody but its keys, and under PolicyAll by all of them; and as it was when it was made, since envelopes may
+// carry it.
+func (s *keySet) seals(w wrapping) bool {
 	keys := s.keys()
+	if w.said() != w.policy || w.moved != nil {
+		return false
+	}
 	for _, r := range w.recipients {
 		if !slices.Contains(keys, keyOf(r)) {
 			return false
@@ -89,9 +122,20 @@ func (s *state) seals(w wrapping) bool {
 	return w.policy == format.PolicyANY
 }
 
+// wraps reports whether exactly the keys of s have wrapped w, and its policy is theirs.
+func (s *keySet) wraps(w wrapping) bool {
+	keys := s.keys()
+	for _, r := range w.recipients {
+		if !slices.Contains(keys, keyOf(r)) {
+			return false
+		}
+	}
+	return len(w.recipients) == len(keys) && s.all() == (w.policy == format.PolicyALL)
+}
+
 // maySeal returns why this Keeper seals nothing under the keys of s, whoever registered them and
 // made the data keys, and nil if it may: see Options.AllowAnyKeyToOpenAlone. It opens in either case, since reading makes nothing weaker.
-func (k *Keeper) maySeal(s *state) error {
+func (k *Keeper) maySeal(s keySet) error {
 	if s.Policy == PolicyAny && !k.allowAny {
 		return errAnyAlone
 	}
@@ -101,7 +145,7 @@ func (k *Keeper) maySeal(s *state) error {
 // consent sums up what the keys have answered, in the order of the key set: nil if that
 // is enough. An outage of one is none of all only if any key will do, and then only if one has
 // consented; whatever else a key says against it is final.
-func (s *state) consent(answers []error) (err error) {
+func (s *keySet) consent(answers []error) (err error) {
 	consented := false
 	for _, a := range answers {
 		switch {

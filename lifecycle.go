@@ -61,12 +61,11 @@ func (t *Tenant) stop(ctx context.Context, op Op, reason string, f func(*state) 
 		}
 		// The CMK is free again: the tenant may have registered it for the wrong
 		// organization. What it wrapped stays bound to this tenant by its context.
-		item, err := c.k.releaseClaims(ctx, s, t.id)
-		if job.active() && job.unswitched() && err == nil {
-			var next []Item
-			next, err = c.k.freeClaim(ctx, job.To, t.id)
-			item = append(item, next...)
+		keys := s.keys()
+		if job.active() && job.unswitched() {
+			keys = append(keys, job.To.keys()...)
 		}
+		item, err := c.k.releaseClaims(ctx, keys, t.id)
 		if err != nil {
 			c.k.log.WarnContext(ctx, "byok: the claim on a removed CMK could not be released", "error", err.Error())
 		}

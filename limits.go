@@ -251,7 +251,7 @@ func (t *tenantCache) rollOver(ctx context.Context, q *quota) error {
 		s.Generation++
 		s.LastRotationAt = event.Time
 		event.Key, event.Version = s.Key, s.Generation
-		return change{events: []Event{event}, writes: []Item{t.jobWrite(t.rotation(event, RotateDEK))}}, nil
+		return change{events: []Event{event}, writes: []Item{t.jobWrite(t.rotation(s.keySet, event, RotateDEK))}}, nil
 	})
 	switch {
 	case err == errLostRace:

@@ -26,7 +26,7 @@ func (t *tenantCache) permitted(ctx context.Context) (read lease.Time, s *state,
 // loadCurrent loads the data key that seals for a purpose, making it on first use.
 func (t *tenantCache) loadCurrent(ctx context.Context, purpose string) (*entry, error) {
 	return t.fly(ctx, flightID{current: true, purpose: purpose}, OpLease, t.again(func(ctx context.Context, read lease.Time, s *state) (*entry, error) {
-		if err := t.k.maySeal(s); err != nil { // also under a data key that another Keeper has made
+		if err := t.k.maySeal(s.keySet); err != nil { // also under a data key that another Keeper has made
 			return nil, err
 		}
 		var g generationItem

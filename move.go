@@ -10,29 +10,54 @@ import (
 
 // Move brings all data keys of the tenant under another CMK, and makes that one the tenant's key:
 // another account, Region or provider of the same Keyring. Nothing that was sealed is touched. It returns a job, which any
-// process that Runs works at, and [Tenant.RunJob] does here.
+// process that Runs works at, and [Tenant.RunJob] does here. It is MoveTo for one CMK.
+func (t *Tenant) Move(ctx context.Context, to KeyID, reason string) (Job, error) {
+	return t.MoveTo(ctx, Move{Key: to, Reason: reason})
+}
+
+// Move says where [Tenant.MoveTo] brings a tenant's data keys.
+type Move struct {
+	Key    KeyID
+	Others []KeyID // further CMKs, and what for; as in Registration
+	Policy Policy
+
+	// FewerConsents is required where fewer CMKs than before have to consent afterwards before anything opens: from PolicyAll
+	// to one CMK, to PolicyAny, or to PolicyAll with fewer. It ends the say of somebody whom the tenant may have promised one.
+	FewerConsents bool
+
+	Reason string // at most 1024 bytes, for the audit log
+}
+
+// MoveTo brings all data keys of the tenant under other CMKs: from one to another, to several that have a say together,
+// from these to one or to others.
 //
-// First both CMKs must work: one data key is unwrapped under the old one, and the new one is validated by use as in
-// Register. If either denies, nothing changes. Then every data key is wrapped under the new
-// CMK too and that wrapping is proved by use, while the old one goes on serving: Seal, Open and Rotate do not notice. When no
-// data key is left, one compare-and-set of the tenant's state makes the new CMK the tenant's key,
-// and leases under the old one end, here at once, elsewhere as after a Register. At last the old wrappings are taken out.
-// A denial of either CMK, or an outage, pauses the job and never fails it. Until the switch it can be cancelled.
+// First all of them must work: one data key is unwrapped under the old ones, and each new one is validated by use as in
+// Register, also one that stays. If any denies, nothing changes. Then every data key is wrapped under the new
+// CMKs too and that wrapping is proved by use, while the old one goes on serving: Seal, Open and Rotate do not notice. When no
+// data key is left, one compare-and-set of the tenant's state makes the new CMKs the tenant's keys,
+// and leases under the old ones end, here at once, elsewhere as after a Register. At last the old wrappings are taken out.
+// A denial by any CMK, old or new, pauses the job and never fails it. So does an outage, but for one of an old CMK of PolicyAny
+// while another one opens. Until the switch it can be cancelled.
 //
-// A tenant that has removed its key can be moved too: with the switch the new one is registered in its place. A Revoke
-// while a move is under way ends it. If a move to the same CMK is under way, its job is returned.
+// To or from PolicyAll a new generation of data keys begins with the switch, since envelopes say the policy of their data key. What was sealed
+// before opens as before, with the consent of the new keys.
+//
+// A tenant that has removed its keys can be moved too: with the switch the new ones are registered in their place. A Revoke
+// while a move is under way ends it. If a move to the same CMKs is under way, its job is returned.
 //
 // A tenant without a key is moved between CMKs of Options.PlatformKeys, and to its own by Register only.
 //
-// Envelopes that carry a data key which the Store does not know (Options.PerOperation, Direct) are under the CMK under
-// which they were sealed, and a Keeper opens them only while that one is the tenant's key: give them to [Keeper.Rewrap] after the switch, as
-// long as the old CMK lets us in.
+// Envelopes that carry a data key which the Store does not know (Options.PerOperation, Direct) are under the CMKs under
+// which they were sealed, and a Keeper opens them only while those are the tenant's keys. Give them to [Keeper.Rewrap] after the switch, as
+// long as an old CMK lets us in. Rewrap cannot do it to or from PolicyAll: open those before, and seal them after.
 //
-// Errors are those of Register, and ErrNotRegistered, ErrSuspended, ErrJobRunning, and ErrArgument for the key that the tenant has, or for a tenant
-// with several keys. ErrNotAudited comes beside the job. Makes 8 KMS requests; the job makes 2 for each data key
-// with ReEncrypt and 3 without, and 2 before it switches.
-func (t *Tenant) Move(ctx context.Context, to KeyID, reason string) (Job, error) {
-	if err := checkText("the reason", reason, maxText); err != nil {
+// Errors are those of Register, and ErrNotRegistered, ErrSuspended, ErrJobRunning, and ErrArgument for the keys that the tenant has. With FewerConsents
+// it is ErrWaiverRequired until the current waiver is acknowledged. ErrNotAudited comes beside the job.
+//
+// From one CMK to another it makes 8 KMS requests; the job makes 2 for each data key
+// with ReEncrypt and 3 without, and 2 before it switches. docs/operations.md has the numbers for several.
+func (t *Tenant) MoveTo(ctx context.Context, m Move) (Job, error) {
+	if err := checkText("the reason", m.Reason, maxText); err != nil {
 		return Job{}, err
 	}
 	ctx, c, done, err := t.open(ctx)
@@ -40,8 +65,8 @@ func (t *Tenant) Move(ctx context.Context, to KeyID, reason string) (Job, error)
 		return Job{}, err
 	}
 	defer done()
-	event := t.k.stamp(Event{Op: OpMove, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Reason: reason, Scope: Scope{Tenant: t.id}, Key: to})
-	job, begun, err := c.move(ctx, to, nil, &event)
+	event := t.k.stamp(Event{Op: OpMove, Outcome: OutcomeSuccess, Actor: actorFrom(ctx), Reason: m.Reason, Scope: Scope{Tenant: t.id}, Key: m.Key})
+	job, begun, err := c.move(ctx, m, nil, &event)
 	if errors.Is(err, ErrKeyID) {
 		event.Key = KeyID{} // it may be anything
 	}
@@ -55,13 +80,14 @@ func (t *Tenant) Move(ctx context.Context, to KeyID, reason string) (Job, error)
 }
 
 // move begins a move, which registers own if that is not nil. begun: its event is in the outbox, or delivered.
-func (t *tenantCache) move(ctx context.Context, to KeyID, own *ownKey, event *Event) (job Job, begun bool, err error) {
-	if err := t.k.checkKeys(&state{Key: to}); err != nil {
+func (t *tenantCache) move(ctx context.Context, m Move, own *ownKey, event *Event) (job Job, begun bool, err error) {
+	to := keySet{m.Key, slices.Clone(m.Others), m.Policy}
+	if err := t.k.checkKeys(to); err != nil {
 		return Job{}, false, err
 	}
 	s, err := t.readState(ctx)
 	if err == nil {
-		err = t.mayMove(s, to, own)
+		err = t.mayMove(s, to, own, m.FewerConsents)
 	}
 	if err == errUnchanged {
 		job, err = t.sameJob(ctx, s)
@@ -70,6 +96,7 @@ func (t *tenantCache) move(ctx context.Context, to KeyID, own *ownKey, event *Ev
 	if err != nil {
 		return Job{}, false, err
 	}
+	event.Reason = explain(moving(s.keySet, to), m.Reason)
 	if err := t.proveSource(ctx, s, event); err != nil {
 		return Job{}, false, err
 	}
@@ -77,12 +104,12 @@ func (t *tenantCache) move(ctx context.Context, to KeyID, own *ownKey, event *Ev
 	if err != nil {
 		return Job{}, false, err
 	}
-	from := s.Key
+	from := s.keySet
 	s, err = t.change(ctx, false, func(ctx context.Context, s *state) (change, error) {
-		if err := t.mayMove(s, to, own); err != nil {
+		if err := t.mayMove(s, to, own, m.FewerConsents); err != nil {
 			return change{}, err
 		}
-		if s.Key != from {
+		if !s.same(from) {
 			return change{}, errReplaced
 		}
 		writes, err := t.takeTarget(ctx, to, held)
@@ -91,7 +118,7 @@ func (t *tenantCache) move(ctx context.Context, to KeyID, own *ownKey, event *Ev
 		}
 		s.Job = &activeJob{ID: event.ID, Type: JobMove, From: from, To: to, Own: own, Binding: binding, Revoked: s.Lifecycle == lifecycleRevoked}
 		j := &jobItem{V: layoutVersion, id: event.ID, Type: JobMove, State: JobRunning, From: from, To: to,
-			Actor: event.Actor, Reason: event.Reason, StartedAt: event.Time, Total: int64(s.DataKeys)}
+			Actor: event.Actor, Reason: m.Reason, StartedAt: event.Time, Total: int64(s.DataKeys)}
 		job = j.job(s)
 		on, err := t.listJob(ctx, j.id)
 		return change{quiet: true, events: []Event{*event}, writes: append(writes, on, t.jobWrite(j))}, err
@@ -102,14 +129,28 @@ func (t *tenantCache) move(ctx context.Context, to KeyID, own *ownKey, event *Ev
 		}
 		return job, false, err
 	}
-	if s != nil && held != nil && held.tenant != "" && held.tenant != t.tenant {
-		_ = t.k.cache(held.tenant).flush(ctx) // or later: it is in its outbox
+	for _, h := range held {
+		if s != nil && h.tenant != "" && h.tenant != t.tenant {
+			_ = t.k.cache(h.tenant).flush(ctx) // or later: it is in its outbox
+		}
 	}
 	return job, s != nil, err
 }
 
-// mayMove returns why s permits no move to a CMK, and errUnchanged if that one is under way.
-func (t *tenantCache) mayMove(s *state, to KeyID, own *ownKey) error {
+// moving says what becomes of the tenant's keys, for an event; "" of one that is replaced by one, which the event names.
+func moving(from, to keySet) string {
+	if from.Policy == "" && to.Policy == "" {
+		return ""
+	}
+	what := "from " + from.describeKeys() + " to " + to.describeKeys()
+	if to.consents() < from.consents() {
+		what += "; fewer of them have to consent"
+	}
+	return what
+}
+
+// mayMove returns why s permits no move to CMKs, and errUnchanged if that one is under way.
+func (t *tenantCache) mayMove(s *state, to keySet, own *ownKey, fewer bool) error {
 	if err := t.k.mayHave(s, to, own); err != nil {
 		return err
 	}
@@ -118,14 +159,16 @@ func (t *tenantCache) mayMove(s *state, to KeyID, own *ownKey) error {
 		return ErrNotRegistered
 	case s.Suspended:
 		return ErrSuspended
-	case s.Policy != "":
-		return fmt.Errorf("%w: a tenant with several keys cannot be moved", ErrArgument)
-	case a != nil && a.unswitched() && a.To == to && a.From == s.Key:
+	case a != nil && a.unswitched() && a.To.same(to) && a.From.same(s.keySet):
 		return errUnchanged
 	case a != nil:
 		return ErrJobRunning
-	case to == s.Key:
-		return fmt.Errorf("%w: this is the tenant's key already", ErrArgument)
+	case s.same(to):
+		return fmt.Errorf("%w: this is what the tenant has already", ErrArgument)
+	case to.consents() < s.consents() && !fewer:
+		return fmt.Errorf("%w: fewer keys than before would have to consent, which has to be said (FewerConsents)", ErrArgument)
+	case to.consents() < s.consents() && !s.Ack.of(&t.k.waiver, t.k.waiverHash):
+		return ErrWaiverRequired
 	}
 	return t.k.fleet.refusal()
 }
@@ -142,7 +185,7 @@ func (t *tenantCache) sameJob(ctx context.Context, s *state) (Job, error) {
 	return j.job(s), nil
 }
 
-// proveSource unwraps one of the tenant's data keys under its CMK: without it, none of them can be
+// proveSource unwraps one of the tenant's data keys under its CMKs: without them, none of them can be
 // moved. A tenant that has none has nothing to lose.
 func (t *tenantCache) proveSource(ctx context.Context, s *state, event *Event) error {
 	for after := ""; ; {
@@ -151,21 +194,16 @@ func (t *tenantCache) proveSource(ctx context.Context, s *state, event *Event) e
 			return err
 		}
 		for _, p := range page {
-			wrapped := p.w.by(s.Key)
-			if after = p.item.ID; p.damaged || wrapped == nil {
+			if after = p.item.ID; p.damaged || !p.w.opens(s.keys()) {
 				continue
 			}
-			c, err := t.ask(s.Key, &t.budget.control)
-			if err != nil {
-				return err
+			q, err := t.inquire(ctx, p.key.Purpose, p.id, &t.budget.control)
+			if err == nil {
+				var dek *DEK
+				dek, err = q.open(ctx, p.w)
+				dek.Wipe()
 			}
-			ec := t.context(p.key.Purpose, p.id)
-			r, err := c.unwrap(ctx, wrapped, ec)
-			if err == nil && !c.access.overtaken(c.last) {
-				err = c.restore(ctx, wrapped, r.dek, ec)
-			}
-			r.dek.Wipe()
-			event.Calls = append(event.Calls, c.calls...)
+			event.Calls = append(event.Calls, q.calls...)
 			if errors.Is(err, ErrOpen) {
 				err = fmt.Errorf("%w: a data key is damaged", ErrStore)
 			}
@@ -187,23 +225,27 @@ func (t *tenantCache) switchKey(ctx context.Context, s *state, j *jobItem) error
 	if s.Job.Own != nil && !s.Ack.of(&t.k.waiver, t.k.waiverHash) { // it would be registered, and stop working
 		return t.pauseJob(ctx, s, j, nil, ErrWaiverRequired)
 	}
-	event := t.k.stamp(Event{Op: OpMove, Outcome: OutcomeSuccess, Actor: j.Actor, Scope: Scope{Tenant: t.tenant}, Key: j.To,
-		Reason: j.id + " switched from " + j.From.ID})
+	event := t.k.stamp(Event{Op: OpMove, Outcome: OutcomeSuccess, Actor: j.Actor, Scope: Scope{Tenant: t.tenant}, Key: j.To.Key,
+		Reason: explain(j.id+" switched from "+j.From.Key.ID, moving(j.From, j.To))})
 	// Once more, now: a CMK that has been taken away since shall not become the tenant's.
-	c := &caller{k: t.k, tenant: t.tenant, key: j.To, pool: &t.budget.control}
-	r, err := c.roundTrip(ctx, t.context("default", newDataKeyID()))
-	r.dek.Wipe()
-	event.Calls, event.Proof = c.calls, r.RequestID
-	if err != nil {
-		_, err = t.k.conclude(ctx, event, err)
-		return t.pauseJob(ctx, s, j, nil, err)
+	for _, key := range j.To.keys() {
+		c := &caller{k: t.k, tenant: t.tenant, key: key, pool: &t.budget.control}
+		r, err := c.roundTrip(ctx, t.context("default", newDataKeyID()))
+		r.dek.Wipe()
+		event.Calls, event.Proof = append(event.Calls, c.calls...), r.RequestID
+		if err != nil {
+			_, err = t.k.conclude(ctx, event, err)
+			return t.pauseJob(ctx, s, j, nil, err)
+		}
 	}
 	now, err := t.change(ctx, false, func(ctx context.Context, s *state) (change, error) { return t.switched(ctx, s, j, event) })
 	switch {
 	case now != nil: // ErrNotAudited: it took effect, and its event will come
 		t.mu.Lock()
-		if a := t.accessOf(j.To); a != nil && a.seen == AccessUnknown {
-			a.sees(AccessAccessible, nil)
+		for _, key := range j.To.keys() {
+			if a := t.accessOf(key); a != nil && a.seen == AccessUnknown {
+				a.sees(AccessAccessible, nil)
+			}
 		}
 		t.mu.Unlock()
 		return nil
@@ -226,7 +268,7 @@ func (t *tenantCache) switched(ctx context.Context, s *state, j *jobItem, event 
 		return change{}, err
 	}
 	a := *s.Job
-	if a.Switched || a.From != s.Key || a.To != j.To {
+	if a.Switched || !a.From.same(s.keySet) || !a.To.same(j.To) {
 		return change{}, ErrConflict
 	}
 	if err := t.permits(ctx, s); err != nil {
@@ -235,27 +277,31 @@ func (t *tenantCache) switched(ctx context.Context, s *state, j *jobItem, event 
 	if err := t.leftBehind(ctx, s, j); err != nil {
 		return change{}, err
 	}
-	mine, err := t.k.readClaim(ctx, a.To)
+	writes, err := t.switchClaims(ctx, a.From, a.To)
 	if err != nil {
 		return change{}, err
 	}
-	writes, err := t.k.freeClaim(ctx, a.From, t.tenant)
-	if err != nil {
-		return change{}, err
+	for _, key := range a.From.keys() { // again at the end, if it was there
+		s.Former = append(slices.DeleteFunc(slices.Clone(s.Former), func(k KeyID) bool { return k == key }), key)
 	}
-	if !mine.platform { // whose claim stands for good
-		// Written as it is: if somebody takes the claim before this does, this does not.
-		writes = append(writes, encodeItem(mine.ref, mine.revision, claim{V: layoutVersion, Tenant: t.tenant, Key: a.To}))
-	}
-	s.Former = slices.DeleteFunc(append(slices.Clone(s.Former), a.From), func(k KeyID) bool { return k == a.To })
+	s.Former = slices.DeleteFunc(s.Former, func(k KeyID) bool { return slices.Contains(a.To.keys(), k) })
 	s.Former = s.Former[max(0, len(s.Former)-maxFormer):]
-	s.Key, s.Binding, s.Alias = a.To, a.Binding, "" // an alias is the old CMK's
-	s.LastValidatedAt, s.MaterialID, s.MaterialAt = event.Time, "", time.Time{}
+	if a.To.Key != s.Key { // these are about the old CMK
+		s.Alias, s.MaterialID, s.MaterialAt = "", "", time.Time{}
+	}
+	s.keySet, s.Binding, s.LastValidatedAt = a.To, a.Binding, event.Time
 	now := *j
+	now.PreviousVersion = s.Generation
 	var warnings []Warning
-	if a.Own != nil {
-		now.PreviousVersion = s.Generation
+	switch {
+	case a.Own != nil:
 		warnings = s.own(a.Own, event.Time)
+	case (a.From.all() || a.To.all()) && s.DataKeys > 0: // what was moved says another policy than it has, or needs more than shares
+		s.Generation++
+	default:
+		now.PreviousVersion = 0
+	}
+	if now.PreviousVersion != 0 {
 		now.NewVersion = s.Generation
 	}
 	var activated []Event
@@ -271,7 +317,7 @@ func (t *tenantCache) switched(ctx context.Context, s *state, j *jobItem, event 
 }
 
 // maxFormer is how many CMKs that a tenant was moved from are remembered, the newest ones.
-const maxFormer = 8
+const maxFormer = 2 * maxKeys
 
 // leftBehind returns errLeftBehind if a data key is not under the new CMK.
 func (t *tenantCache) leftBehind(ctx context.Context, s *state, j *jobItem) error {
@@ -297,16 +343,15 @@ func (t *tenantCache) stepClean(ctx context.Context, s *state, j *jobItem) error
 	if len(batch) == 0 {
 		return t.finishJob(ctx, j)
 	}
-	to := []KeyID{s.Job.To}
 	var writes []Item
 	for _, p := range batch {
 		if p.damaged || p.key.Next == nil {
 			continue
 		}
-		if p.next.opens(to) && p.key.Job == j.id {
-			p.key.Header = p.key.Next
+		if s.Job.To.wraps(p.next) && p.key.Job == j.id {
+			p.key.Header, p.key.Moved = p.key.Next, p.key.NextMoved
 		}
-		p.key.Next = nil // or it was of a move that was cancelled
+		p.key.Next, p.key.NextMoved = nil, nil // or it was of a move that was cancelled
 		writes = append(writes, encodeItem(p.item.Ref, p.item.Revision, p.key))
 	}
 	j.Cursor = batch[len(batch)-1].item.ID

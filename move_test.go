@@ -160,7 +160,7 @@ func TestMoveRefused(t *testing.T) {
 			{"a disabled one", awskms.Key(closed.ARN()), byok.ErrKeyDenied},
 			{"an unbound one", awskms.Key(unbound.ARN()), byok.ErrPolicyUnbound},
 		} {
-			if j, err := acme.Move(t.Context(), tt.to, ""); !errors.Is(err, tt.want) || j != (byok.Job{}) {
+			if j, err := acme.Move(t.Context(), tt.to, ""); !errors.Is(err, tt.want) || j.ID != "" {
 				t.Errorf("%s: %+v, %v, want %v", tt.name, j, err, tt.want)
 			}
 		}
@@ -491,14 +491,14 @@ func TestJobsWaitForTheSink(t *testing.T) {
 func TestTamperedJobs(t *testing.T) {
 	for name, tamper := range map[string]func(state, job map[string]any, deks []map[string]any, theirs string){
 		"the job's target": func(_, job map[string]any, _ []map[string]any, theirs string) {
-			job["to"].(map[string]any)["id"] = theirs
+			job["to"].(map[string]any)["key"].(map[string]any)["id"] = theirs
 		},
 		"the job's source": func(_, job map[string]any, _ []map[string]any, theirs string) {
-			job["from"].(map[string]any)["id"] = theirs
+			job["from"].(map[string]any)["key"].(map[string]any)["id"] = theirs
 		},
 		"both targets": func(state, job map[string]any, _ []map[string]any, theirs string) {
-			job["to"].(map[string]any)["id"] = theirs
-			state["job"].(map[string]any)["to"].(map[string]any)["id"] = theirs
+			job["to"].(map[string]any)["key"].(map[string]any)["id"] = theirs
+			state["job"].(map[string]any)["to"].(map[string]any)["key"].(map[string]any)["id"] = theirs
 		},
 		"the job's cursor": func(_, job map[string]any, _ []map[string]any, _ string) { job["cursor"] = "state" },
 		"every recipient": func(_, _ map[string]any, deks []map[string]any, theirs string) {

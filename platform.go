@@ -176,7 +176,7 @@ func (t *tenantCache) leavePlatform(ctx context.Context, wanted *state, r Regist
 		return nil, fmt.Errorf("%w: a tenant with data under the platform's key registers one key first", ErrArgument)
 	}
 	event.Reason = "begun: what the platform's key has wrapped is moved first"
-	_, begun, err := t.move(ctx, r.Key, &ownKey{r.Alias, r.Description, r.Drillable}, event)
+	_, begun, err := t.move(ctx, Move{Key: r.Key}, &ownKey{r.Alias, r.Description, r.Drillable}, event)
 	if !begun && err != nil {
 		return nil, err
 	}
@@ -189,39 +189,52 @@ func (t *tenantCache) leavePlatform(ctx context.Context, wanted *state, r Regist
 }
 
 // mayHave returns why a move to a CMK is none for the tenant, or for this Keeper. It is asked when the move begins, in each step, and when it switches.
-func (k *Keeper) mayHave(s *state, to KeyID, own *ownKey) error {
+func (k *Keeper) mayHave(s *state, to keySet, own *ownKey) error {
 	switch leaves := own != nil; {
 	case s.Lifecycle == lifecycleNone:
 		return ErrNotRegistered
 	case leaves && !s.Platform: // it has registered another one meanwhile
 		return ErrKeyTaken
-	case k.platformKey(to) && (leaves || !s.Platform): // as for any CMK that is somebody else's
+	case slices.ContainsFunc(to.keys(), k.platformKey) && (leaves || !s.Platform): // as for any CMK that is somebody else's
 		return ErrKeyTaken
 	case s.Platform && !k.platformKey(s.Key):
 		return errNotGiven
-	case s.Platform && !leaves && (s.Lifecycle != lifecyclePlatform || !k.platformKey(to)):
+	case s.Platform && !leaves && (s.Lifecycle != lifecyclePlatform || to.Policy != "" || !k.platformKey(to.Key)):
 		return errHasNone
 	}
 	return nil
 }
 
-// validateTarget is validate for the CMK that a move is to. One of the platform's lets us in for all tenants, of course.
-func (t *tenantCache) validateTarget(ctx context.Context, to KeyID, event *Event) (held *heldClaim, binding string, err error) {
-	if !t.k.platformKey(to) {
-		return t.validate(ctx, to, false, event)
+// validateTarget validates each key that the tenant is moved to, also one that stays. What is the tenant's own now stays claimed
+// as that until the switch, whatever it will be then. One of the platform's lets us in for all tenants, of course, and has no claim.
+func (t *tenantCache) validateTarget(ctx context.Context, to keySet, event *Event) (held []*heldClaim, binding string, err error) {
+	if t.k.platformKey(to.Key) {
+		p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: to.Key, pool: &t.budget.control}}
+		_, err = p.validate(ctx)
+		event.Calls = append(event.Calls, p.calls...)
+		return nil, "", err
 	}
-	p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: to, pool: &t.budget.control}}
-	_, err = p.validate(ctx)
-	event.Calls = append(event.Calls, p.calls...)
-	return nil, "", err
+	for _, key := range to.keys() {
+		h, found, err := t.validate(ctx, key, to.shares(key), event)
+		if err != nil {
+			return nil, "", err
+		}
+		if !to.shares(key) {
+			binding = worse(binding, found)
+		} else if h.tenant == t.tenant {
+			h.shared = false
+		}
+		held = append(held, h)
+	}
+	return held, binding, nil
 }
 
-// takeTarget returns the writes that claim it.
-func (t *tenantCache) takeTarget(ctx context.Context, to KeyID, held *heldClaim) ([]Item, error) {
+// takeTarget returns the writes that claim them.
+func (t *tenantCache) takeTarget(ctx context.Context, to keySet, held []*heldClaim) ([]Item, error) {
 	if held == nil {
-		return t.k.claimPlatform(ctx, to)
+		return t.k.claimPlatform(ctx, to.Key)
 	}
-	return takeAll(ctx, t, []*heldClaim{held})
+	return takeAll(ctx, t, held)
 }
 
 // left remembers what the tenant leaves with the platform's keys, and begins a new generation: what is

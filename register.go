@@ -65,8 +65,8 @@ func (t *Tenant) Register(ctx context.Context, r Registration) (KeyStatus, error
 
 // register returns the new state, and errUnchanged beside the one that there is.
 func (t *tenantCache) register(ctx context.Context, r Registration, event *Event) (*state, error) {
-	wanted := &state{Key: r.Key, Others: slices.Clone(r.Others), Policy: r.Policy}
-	if err := t.k.checkKeys(wanted); err != nil {
+	wanted := &state{keySet: keySet{r.Key, slices.Clone(r.Others), r.Policy}}
+	if err := t.k.checkKeys(wanted.keySet); err != nil {
 		return nil, err
 	}
 	if t.k.platformOwns(wanted) {
@@ -84,8 +84,8 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 	}
 	var binding string
 	var held []*heldClaim
-	for i, key := range wanted.keys() {
-		h, found, kerr := t.validate(ctx, key, i > 0 && wanted.all(), event)
+	for _, key := range wanted.keys() {
+		h, found, kerr := t.validate(ctx, key, wanted.shares(key), event)
 		if kerr != nil {
 			return nil, kerr
 		}
@@ -115,7 +115,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 			s.LastRotationAt, s.MaterialID, s.MaterialAt = time.Time{}, "", time.Time{}
 		}
 		platforms := append(slices.Clone(s.Former), s.Key)
-		s.Key, s.Others, s.Policy = wanted.Key, wanted.Others, wanted.Policy
+		s.keySet = wanted.keySet
 		var warnings []Warning
 		if s.Platform { // nothing was under it, or it was given up
 			warnings, s.Former = s.left(platforms), nil
@@ -155,7 +155,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 }
 
 // checkKeys refuses a key set before anybody is asked about it.
-func (k *Keeper) checkKeys(s *state) error {
+func (k *Keeper) checkKeys(s keySet) error {
 	for _, key := range s.keys() {
 		if !format.ValidProvider(key.Provider) || !format.ValidKey(key.ID) {
 			return ErrKeyID
@@ -166,10 +166,8 @@ func (k *Keeper) checkKeys(s *state) error {
 		return ErrKeyID
 	case !s.keysOK():
 		return fmt.Errorf("%w: 2 to %d different keys need Policy %q or %q, and one key needs none", ErrArgument, maxKeys, PolicyAny, PolicyAll)
-	case s.Policy == PolicyAny && !k.allowAny:
-		return errAnyAlone
 	}
-	return nil
+	return k.maySeal(s)
 }
 
 // errAnyAlone: see Options.AllowAnyKeyToOpenAlone.
@@ -233,7 +231,7 @@ func (t *tenantCache) mayRegister(ctx context.Context, s, wanted *state, abandon
 			var id DataKeyID
 			w, ok := wrapping{}, id.UnmarshalText([]byte(strings.TrimPrefix(i.ID, prefixDataKey))) == nil
 			if ok {
-				w, ok = d.wrapping(t.tenant, id, s.keys())
+				w, ok = d.settle(t.tenant, id, s.keys())
 			}
 			if !ok {
 				return false, fmt.Errorf("%w: a data key is damaged", ErrStore)

@@ -88,7 +88,12 @@ func (t *tenantCache) rewrapInside(ctx context.Context, purpose string, h *forma
 			return nil, err
 		}
 		event.Key, event.Proof, event.Version = g.under.key, g.under.request, g.e.generation
-		return t.wrappingOf(g.e).recipients, t.still(ctx, g)
+		w := t.wrappingOf(g.e)
+		if w.policy != h.Policy || w.moved != nil { // the envelope's policy is for good: it goes on being opened by what the Store has
+			event.Reason = "its data key was moved to keys that no envelope of its policy can name"
+			return h.Recipients, t.still(ctx, g)
+		}
+		return w.recipients, t.still(ctx, g)
 	case err != ErrNotFound:
 		return nil, err
 	}
@@ -111,12 +116,14 @@ func (t *tenantCache) rewrapInside(ctx context.Context, purpose string, h *forma
 	return fresh.recipients, nil
 }
 
-// rewrapFormer brings a data key under the tenant's CMK from under one that the tenant was moved from. That one is
-// asked for this and nothing else, if it is still to be had; no KMS is asked about a key that never was the tenant's.
+// rewrapFormer brings a data key under the tenant's CMKs from under one that the tenant was moved from. That one is
+// asked for this and nothing else, if it is still to be had; no KMS is asked about a key that never was the tenant's. Of several
+// the next is asked only if one does not answer.
 func (t *tenantCache) rewrapFormer(ctx context.Context, blob entryID, old wrapping, s *state, event *Event) ([]format.Recipient, error) {
+	err := error(ErrOpen)
 	for _, former := range s.Former {
 		wrapped := old.by(former)
-		if wrapped == nil || old.policy != format.PolicyANY || s.Policy != "" || !t.k.mayAskFormer(s, former) {
+		if wrapped == nil || old.policy != format.PolicyANY || s.all() || !t.k.mayAskFormer(s, former) {
 			continue
 		}
 		if t.denies() { // first of all, its own key has to let us in
@@ -125,10 +132,20 @@ func (t *tenantCache) rewrapFormer(ctx context.Context, blob entryID, old wrappi
 			}
 		}
 		blob.key = former
-		again, err := t.rewrapTo(ctx, blob, s.Key, wrapped, event)
-		return []format.Recipient{recipient(s.Key, again)}, err
+		fresh := wrapping{policy: format.PolicyANY}
+		for _, key := range s.keys() {
+			var again []byte
+			if again, err = t.rewrapTo(ctx, blob, key, wrapped, event); err != nil {
+				break
+			}
+			fresh.recipients = append(fresh.recipients, recipient(key, again))
+		}
+		if err == nil || !passing(err) {
+			fresh.sort()
+			return fresh.recipients, err
+		}
 	}
-	return nil, ErrOpen
+	return nil, err
 }
 
 // denies reports whether one of the tenant's keys denied us last.

@@ -97,7 +97,7 @@ func (t *tenantCache) rotateFrom(ctx context.Context, s *state, event *Event, ou
 		s.LastRotationAt = now.Time
 		now.Version = s.Generation
 		ch := change{events: []Event{now}}
-		j := t.rotation(now, out.Type)
+		j := t.rotation(s.keySet, now, out.Type)
 		if out.Type == RotateFull {
 			if s.Job != nil {
 				return change{}, ErrJobRunning
@@ -106,7 +106,7 @@ func (t *tenantCache) rotateFrom(ctx context.Context, s *state, event *Event, ou
 			if err != nil {
 				return change{}, err
 			}
-			s.Job = &activeJob{ID: j.id, Type: RotateFull, From: s.Key, To: s.Key}
+			s.Job = &activeJob{ID: j.id, Type: RotateFull, From: s.keySet, To: s.keySet}
 			j.State, j.EndedAt, j.Total = JobRunning, time.Time{}, int64(s.DataKeys)
 			ch.writes = append(ch.writes, on)
 		}
@@ -118,7 +118,7 @@ func (t *tenantCache) rotateFrom(ctx context.Context, s *state, event *Event, ou
 }
 
 // rotation is the item that tells of a rotation for ever after: who, when, why, from what to what. It is done.
-func (t *tenantCache) rotation(e Event, kind string) *jobItem {
-	return &jobItem{V: layoutVersion, id: e.ID, Type: kind, State: JobDone, From: e.Key, To: e.Key, Actor: e.Actor, Reason: e.Reason,
+func (t *tenantCache) rotation(keys keySet, e Event, kind string) *jobItem {
+	return &jobItem{V: layoutVersion, id: e.ID, Type: kind, State: JobDone, From: keys, To: keys, Actor: e.Actor, Reason: e.Reason,
 		PreviousVersion: e.Version - 1, NewVersion: e.Version, StartedAt: e.Time, EndedAt: e.Time}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/byok-go/byok/internal/format"
+	"github.com/byok-go/byok/internal/shares"
 )
 
 // This file is the layout of what a Keeper keeps in its Store. Every item is
@@ -84,11 +85,9 @@ const (
 
 // state is one tenant's item. Once read it is shared and not changed.
 type state struct {
+	keySet
 	V               int        `json:"v"`
 	Lifecycle       string     `json:"lifecycle,omitempty"`
-	Key             KeyID      `json:"key,omitzero"`
-	Others          []KeyID    `json:"others,omitempty"` // beside Key; see keyset.go
-	Policy          Policy     `json:"policy,omitempty"` // "" without others
 	Alias           string     `json:"alias,omitempty"`
 	Description     string     `json:"description,omitempty"`
 	Binding         string     `json:"binding,omitempty"`
@@ -149,9 +148,12 @@ type dataKeyItem struct {
 	Purpose    string    `json:"purpose"`
 	Generation uint64    `json:"generation"`
 	CreatedAt  time.Time `json:"created_at"`
-	Header     []byte    `json:"header"`         // CORE | RECIPIENTS, as in an envelope
-	Next       []byte    `json:"next,omitempty"` // the same under the CMK that the tenant is moved to
-	Job        string    `json:"job,omitempty"`  // that has wrapped it last: Next, or Header
+	Header     []byte    `json:"header"`               // CORE | RECIPIENTS, as in an envelope
+	Moved      []byte    `json:"moved,omitempty"`      // the data key itself, if what Header has wrapped are shares to unwrap it with
+	Next       []byte    `json:"next,omitempty"`       // Header under the CMKs that the tenant is moved to
+	NextMoved  []byte    `json:"next_moved,omitempty"` // Moved, to Next
+	Made       uint8     `json:"made,omitempty"`       // the policy that envelopes which carry it say; 0: that of Header
+	Job        string    `json:"job,omitempty"`        // that has wrapped it last: Next, or Header
 }
 
 // generationItem names the data key of a purpose and generation.
@@ -304,7 +306,7 @@ func (t *tenantCache) readDataKey(ctx context.Context, purpose string, id DataKe
 	t.mu.RLock()
 	keys := t.state.keys()
 	t.mu.RUnlock()
-	w, ok := item.wrapping(t.tenant, id, keys)
+	w, ok := item.settle(t.tenant, id, keys)
 	if !ok {
 		return nil, wrapping{}, fmt.Errorf("%w: a data key is damaged", ErrStore)
 	}
@@ -314,24 +316,37 @@ func (t *tenantCache) readDataKey(ctx context.Context, purpose string, id DataKe
 	return &item, w, nil
 }
 
-// wrapping returns how the data key is wrapped for whoever has keys: after the switch of a move, under the
-// new CMK. It reports false if the item is damaged.
-func (d *dataKeyItem) wrapping(tenant string, id DataKeyID, keys []KeyID) (wrapping, bool) {
-	return parseWrapping(d.header(tenant, id, keys), tenant, id)
+// settle returns how the data key is wrapped for whoever has keys, after the switch of a move under the new
+// CMKs, and makes Header that. It reports false if the item is damaged.
+func (d *dataKeyItem) settle(tenant string, id DataKeyID, keys []KeyID) (wrapping, bool) {
+	w, ok := d.parse(d.Header, d.Moved, tenant, id)
+	if d.Next == nil || !ok || w.opens(keys) {
+		return w, ok
+	}
+	if next, ok := d.next(tenant, id); ok && next.opens(keys) {
+		d.Header, d.Moved = d.Next, d.NextMoved
+		return next, true
+	}
+	return w, true
 }
 
-// header is that wrapping as it is stored.
-func (d *dataKeyItem) header(tenant string, id DataKeyID, keys []KeyID) []byte {
-	if d.Next == nil {
-		return d.Header
+// next is how the data key is wrapped for the CMKs that the tenant is moved to.
+func (d *dataKeyItem) next(tenant string, id DataKeyID) (wrapping, bool) {
+	w, ok := d.parse(d.Next, d.NextMoved, tenant, id)
+	if ok && w.made == 0 { // nobody has said that it changes
+		was, wok := parseWrapping(d.Header, tenant, id)
+		ok = wok && was.policy == w.policy
 	}
-	if w, ok := parseWrapping(d.Header, tenant, id); !ok || w.opens(keys) {
-		return d.Header
+	return w, ok
+}
+
+// parse parses one of the two, with what belongs to it.
+func (d *dataKeyItem) parse(header, moved []byte, tenant string, id DataKeyID) (w wrapping, ok bool) {
+	if w, ok = parseWrapping(header, tenant, id); !ok {
+		return w, false
 	}
-	if next, ok := parseWrapping(d.Next, tenant, id); ok && next.opens(keys) {
-		return d.Next
-	}
-	return d.Header
+	w.moved, w.made = moved, d.Made
+	return w, moved == nil || w.policy == format.PolicyALL && len(moved) == shares.WrappedSize
 }
 
 // parseWrapping parses what the Store has of a data key as strictly as an envelope, and reports

@@ -46,7 +46,9 @@ func (k *Keeper) SealWriter(ctx context.Context, dst io.Writer, s Scope, aad []b
 func (t *tenantCache) selfContained(h *hold) (header, core []byte, err error) {
 	w := h.from
 	if w.none() {
-		w = t.wrappingOf(h.g.e)
+		if w = t.wrappingOf(h.g.e); w.said() != w.policy || w.moved != nil {
+			return nil, nil, errReplaced // moved meanwhile: what said so would never open
+		}
 	}
 	return w.headers(t.tenant, h.id.dataKey)
 }

@@ -108,7 +108,7 @@ func (t *tenantCache) project(s *state) KeyStatus {
 	out.PlatformKey = s.Platform
 	if s.Job != nil {
 		if out.Job = s.Job.ID; s.Job.unswitched() {
-			out.MovingTo = s.Job.To
+			out.MovingTo = s.Job.To.Key
 		}
 	}
 	out.WaiverAcknowledged = s.Ack.of(&t.k.waiver, t.k.waiverHash)

@@ -20,9 +20,18 @@ import (
 type wrapping struct {
 	policy     uint8
 	recipients []format.Recipient // strictly ascending, as in a header
+
+	// Of a data key that was moved, in an item of the Store: never in an envelope, whose policy is for good.
+	moved []byte // the data key, wrapped by shares.Wrap; nil: it is made of the shares, if there are any
+	made  uint8  // the policy with which it was made; 0: this one
 }
 
-func wrappingOf(h *format.Header) wrapping { return wrapping{h.Policy, h.Recipients} }
+func wrappingOf(h *format.Header) wrapping {
+	return wrapping{policy: h.Policy, recipients: h.Recipients}
+}
+
+// said is the policy that envelopes which carry the data key have.
+func (w wrapping) said() uint8 { return cmp.Or(w.made, w.policy) }
 
 func (w wrapping) none() bool { return len(w.recipients) == 0 }
 
@@ -97,7 +106,7 @@ func keyOf(r format.Recipient) KeyID { return KeyID{r.Provider, r.Key} }
 // be there, else it is errNoPart.
 func (w wrapping) join(id DataKeyID, parts []*DEK) (dek *DEK, err error) {
 	if w.policy == format.PolicyALL {
-		return combine(id, parts)
+		return combine(id, parts, w.moved)
 	}
 	for _, p := range parts {
 		switch {
@@ -120,9 +129,42 @@ func (w wrapping) join(id DataKeyID, parts []*DEK) (dek *DEK, err error) {
 // errNoPart: what is needed for the data key did not come. It never leaves the package.
 var errNoPart = errors.New("byok: a part of the data key is missing")
 
-// combine makes the data key of all of its shares, and wipes them.
-func combine(id DataKeyID, parts []*DEK) (dek *DEK, err error) {
+// combine makes the data key of all of its shares, and wipes them; or it unwraps moved with them.
+func combine(id DataKeyID, parts []*DEK, moved []byte) (dek *DEK, err error) {
 	defer wipeAll(parts)
+	err = withShares(parts, func(raw [][]byte) error {
+		var key []byte
+		if len(moved) == 0 {
+			key, err = shares.Combine(id[:], raw)
+		} else if key, err = shares.Unwrap(id[:], raw, moved); err != nil {
+			return ErrOpen // somebody has changed it
+		}
+		if err == nil {
+			dek, err = NewDEK(key) // which clears it
+		}
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrInternal, err)
+		}
+		return err
+	})
+	return dek, err
+}
+
+// wrapMoved wraps a data key that exists already with shares, which stay the caller's.
+func wrapMoved(id DataKeyID, parts []*DEK, dek *DEK) (moved []byte, err error) {
+	err = withShares(parts, func(raw [][]byte) error {
+		return dek.Use(func(key []byte) error {
+			if moved, err = shares.Wrap(id[:], raw, key); err != nil {
+				err = fmt.Errorf("%w: %w", ErrInternal, err)
+			}
+			return err
+		})
+	})
+	return moved, err
+}
+
+// withShares lends the bytes of all shares to f.
+func withShares(parts []*DEK, f func(raw [][]byte) error) (err error) {
 	raw := make([][]byte, len(parts))
 	defer func() {
 		for _, b := range raw {
@@ -131,23 +173,15 @@ func combine(id DataKeyID, parts []*DEK) (dek *DEK, err error) {
 	}()
 	for i, p := range parts {
 		if p == nil {
-			return nil, errNoPart
+			return errNoPart
 		}
 		raw[i] = make([]byte, dekSize)
 		if err := p.Use(func(b []byte) error { copy(raw[i], b); return nil }); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	erase.Do(func() {
-		var key []byte
-		if key, err = shares.Combine(id[:], raw); err == nil {
-			dek, err = NewDEK(key) // which clears it
-		}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInternal, err)
-	}
-	return dek, nil
+	erase.Do(func() { err = f(raw) })
+	return err
 }
 
 func wipeAll(deks []*DEK) {

@@ -224,12 +224,10 @@ func (c *crasher) busy(context.Context) error {
 
 func (c *crasher) something(ctx context.Context, id string) error {
 	switch n := mrand.IntN(40); {
-	case c.Jobs && n < 2: // with many more data keys, no job would come to its end
+	case n < 5:
 		return c.rotate(ctx, id)
-	case c.Jobs && n < 5:
+	case n < 8 && c.Jobs:
 		return c.rewrap(ctx, id)
-	case !c.Jobs && n < 5:
-		return c.rotate(ctx, id)
 	}
 	return c.seal(ctx, id, fmt.Sprint("p", mrand.IntN(6)))
 }

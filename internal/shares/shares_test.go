@@ -2,6 +2,8 @@ package shares
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/sha512"
 	"encoding/hex"
@@ -63,6 +65,65 @@ func TestEverythingCounts(t *testing.T) {
 	other := bytes.Clone(id)
 	other[15] = 1
 	try("another id", other, shares[:2]...)
+}
+
+// What is wrapped under shares is unwrapped by all of them, with the id, and by nothing else; and it is what SPEC.md
+// says, by AES-GCM with the nonce in front.
+func TestWrap(t *testing.T) {
+	id, key := bytes.Repeat([]byte{0xd1}, 16), bytes.Repeat([]byte{7}, Size)
+	a, b := bytes.Repeat([]byte{1}, Size), bytes.Repeat([]byte{2}, Size)
+	wrapped, err := Wrap(id, [][]byte{a, b}, key)
+	if err != nil || len(wrapped) != WrappedSize {
+		t.Fatalf("%x, %v", wrapped, err)
+	}
+	again, err := Wrap(id, [][]byte{a, b}, key)
+	if err != nil || bytes.Equal(again, wrapped) {
+		t.Errorf("twice the same, %v", err)
+	}
+	prk := mac(append([]byte("byok/v1/all\x00"), id...), []byte{0, 32}, a, []byte{0, 32}, b)
+	block, err := aes.NewCipher(mac(prk, []byte("byok/v1/wrap-key\x00"), []byte{1})[:32])
+	if err != nil {
+		t.Fatal(err)
+	}
+	gcm, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range [][]byte{wrapped, again} {
+		for _, open := range []func() ([]byte, error){
+			func() ([]byte, error) { return Unwrap(id, [][]byte{a, b}, w) },
+			func() ([]byte, error) { return gcm.Open(nil, nil, w, nil) },
+		} {
+			if got, err := open(); err != nil || !bytes.Equal(got, key) {
+				t.Errorf("%x, %v", got, err)
+			}
+		}
+	}
+	other := bytes.Clone(id)
+	other[0] ^= 1
+	for what, f := range map[string]func() ([]byte, error){
+		"one share":     func() ([]byte, error) { return Unwrap(id, [][]byte{a}, wrapped) },
+		"another share": func() ([]byte, error) { return Unwrap(id, [][]byte{a, a}, wrapped) },
+		"another order": func() ([]byte, error) { return Unwrap(id, [][]byte{b, a}, wrapped) },
+		"more shares":   func() ([]byte, error) { return Unwrap(id, [][]byte{a, b, b}, wrapped) },
+		"another id":    func() ([]byte, error) { return Unwrap(other, [][]byte{a, b}, wrapped) },
+		"shorter":       func() ([]byte, error) { return Unwrap(id, [][]byte{a, b}, wrapped[1:]) },
+		"longer":        func() ([]byte, error) { return Unwrap(id, [][]byte{a, b}, append(bytes.Clone(wrapped), 0)) },
+		"nothing":       func() ([]byte, error) { return Unwrap(id, [][]byte{a, b}, nil) },
+		"a short key":   func() ([]byte, error) { return Wrap(id, [][]byte{a, b}, key[1:]) },
+		"under one":     func() ([]byte, error) { return Wrap(id, [][]byte{a}, key) },
+	} {
+		if got, err := f(); err == nil || got != nil {
+			t.Errorf("%s: %x", what, got)
+		}
+	}
+	for i := range wrapped {
+		bad := bytes.Clone(wrapped)
+		bad[i] ^= 1
+		if got, err := Unwrap(id, [][]byte{a, b}, bad); err == nil {
+			t.Errorf("byte %d: %x", i, got)
+		}
+	}
 }
 
 func TestMUST21_Refused(t *testing.T) {
