@@ -1,6 +1,9 @@
 package byok
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // MaxChanges is the bound of the change log.
 const MaxChanges = maxChanges
@@ -19,4 +22,18 @@ func (k *Keeper) Probe(ctx context.Context, tenant string) {
 		}
 	}
 	t.probe(ctx)
+}
+
+// RotateIfDue does what Run does when it comes by a tenant whose data keys may be too old.
+func (k *Keeper) RotateIfDue(ctx context.Context, tenant string) {
+	t := k.cache(tenant)
+	if s, err := t.storedState(ctx); err == nil && s.rotationDue(k, tenant, k.clock.Now().Wall) {
+		t.rotateDue(ctx, s)
+	}
+}
+
+// RotationDue reports whether a generation that began at an instant is too old at another.
+func RotationDue(tenant string, age time.Duration, began, now time.Time) bool {
+	s := &state{Lifecycle: lifecycleActive, DataKeys: 1, CreatedAt: began.Add(-time.Hour), LastRotationAt: began}
+	return s.rotationDue(&Keeper{schedule: Schedule{Age: age}}, tenant, now)
 }

@@ -14,7 +14,8 @@ import (
 // rotate together.
 type Schedule struct {
 	// Age is how old a generation of data keys may become: 1 h to 10 years. A process that Runs begins the next one, with one
-	// validating data key, as Rotate does. 0: never for its age.
+	// validating data key, as Rotate does. It looks at a tenant every ten minutes, and 0.1 s later for each other one, so that much later it can
+	// come. 0: never for its age.
 	Age time.Duration
 
 	// Messages and Bytes are how much one data key may seal, all processes together: 1000 to 2^32, and 2^20 to 2^48.

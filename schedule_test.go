@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,7 +46,7 @@ func TestScheduleByAge(t *testing.T) {
 			if time.Sleep(time.Until(s.LastRotationAt.Add(age * 89 / 100))); version() != n {
 				t.Errorf("version %d after 89 %% of the age, want %d", version(), n)
 			}
-			time.Sleep(time.Until(s.LastRotationAt.Add(age + time.Hour)))
+			time.Sleep(time.Until(s.LastRotationAt.Add(age + 11*time.Minute))) // and until somebody has looked
 		}
 		mustOpen(t, env.Keeper, "acme", sealed, "", "hello")
 		matchCalls(t, env, env.Audit.All())
@@ -56,6 +57,87 @@ func TestScheduleByAge(t *testing.T) {
 		}
 		cancel()
 	})
+}
+
+// Several processes find at the same moment that a generation is too old, and each asks KMS before any of them has written
+// anything. One rotation comes of it, and every request stands in the audit log.
+func TestSchedule_ProcessesThatMeet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const age, processes = 5 * time.Hour, 4
+		o := quietly(byok.Options{Schedule: byok.Schedule{Age: age}})
+		env := byoktest.New(t, &byoktest.Options{Keeper: o})
+		acme, _ := env.Tenant("acme")
+		var keepers []*byok.Keeper
+		for range processes {
+			keepers = append(keepers, env.NewKeeper())
+		}
+		sealed := seal(t, env.Keeper, "acme", "hello", "")
+		env.Fake.Latency(time.Second)
+		for round := range uint64(3) {
+			time.Sleep(age)
+			before := len(env.Fake.Calls())
+			var wg sync.WaitGroup
+			for _, k := range keepers {
+				wg.Go(func() { k.RotateIfDue(t.Context(), "acme") })
+			}
+			wg.Wait()
+			if asked := operationsOf(env.Fake, before)["GenerateDataKey"]; asked != processes {
+				t.Errorf("%d processes met: this shows nothing", asked)
+			}
+			s, err := acme.Status(t.Context())
+			if err != nil || s.DEKVersion != round+2 {
+				t.Errorf("version %d after %d rotations, %v", s.DEKVersion, round+1, err)
+			}
+		}
+		n := uint64(0)
+		for j, err := range acme.Jobs(t.Context()) {
+			want(t, "Jobs", err, nil)
+			if n++; j.PreviousVersion != n || j.NewVersion != n+1 {
+				t.Errorf("%+v", j)
+			}
+		}
+		if n != 3 {
+			t.Errorf("%d rotations in the history", n)
+		}
+		mustOpen(t, env.Keeper, "acme", sealed, "", "hello")
+		matchCalls(t, env, env.Audit.All())
+	})
+}
+
+// A generation is due at its age at the latest, whatever chance says, and a tenth of it before that at the earliest; once it is due it
+// stays so, and tenants that came together do not come together again.
+func TestSchedule_NeverLaterThanTheAge(t *testing.T) {
+	began := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, age := range []time.Duration{time.Hour, 24 * time.Hour, 365 * 24 * time.Hour, 10 * 365 * 24 * time.Hour} {
+		var quarters [4]int
+		for i := range 400 {
+			tenant := fmt.Sprint("t", i)
+			for _, tt := range []struct {
+				at  time.Duration
+				due bool
+			}{{0, false}, {age / 2, false}, {age - age/10 - 1, false}, {age, true}, {age + 1, true}, {2 * age, true}} {
+				if got := byok.RotationDue(tenant, age, began, began.Add(tt.at)); got != tt.due {
+					t.Fatalf("%s: due at %v of %v: %v", tenant, tt.at, age, got)
+				}
+			}
+			was := false
+			for q := range 4 {
+				due := byok.RotationDue(tenant, age, began, began.Add(age-age/10+time.Duration(q+1)*age/40))
+				if was && !due {
+					t.Fatalf("%s is not due any more", tenant)
+				}
+				if due && !was {
+					quarters[q]++
+				}
+				was = due
+			}
+		}
+		for q, n := range quarters {
+			if n < 50 { // of 100; what chance says is a hash, so this is always the same
+				t.Errorf("age %v: %d of 400 tenants in quarter %d of the tenth", age, n, q)
+			}
+		}
+	}
 }
 
 // A data key seals no more than the schedule says, and up to a tenth less; rotations by use stand in the history.

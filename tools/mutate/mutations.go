@@ -319,6 +319,13 @@ var mutations = []mutation{
 	{name: "rotate-by-two", file: "rotate.go", tests: ".",
 		old: "\t\ts.Generation++\n", new: "\t\ts.Generation += 2\n"},
 
+	{name: "schedule-each-process-rotates", file: "rotate.go", tests: "TestSchedule_",
+		old: "if after != 0 && s.Generation != after {", new: "if false {"},
+	{name: "schedule-later-by-chance", file: "schedule.go", tests: "TestSchedule_",
+		old: "age-time.Duration(part(sum[:8], int64(age/10)))", new: "age+time.Duration(part(sum[:8], int64(age/10)))"},
+	{name: "schedule-all-at-once", file: "schedule.go", tests: "TestSchedule_",
+		old: "sum := sha256.Sum256([]byte(tenant + last.UTC().String()))\n\treturn now", new: "sum := sha256.Sum256(nil)\n\treturn now"},
+
 	// Wrapping anew, jobs, moves.
 	{name: "awskms-reencrypt-source-from-the-blob", file: "awskms/rewrap.go", tests: "TestD3_",
 		old: "\t\tSourceKeyId:                  aws.String(from.ID),\n", new: ""},
