@@ -42,6 +42,11 @@ type userFunc func(raw []byte) error
 
 func (f userFunc) withKey(raw []byte, _ *floe.Keyed) error { return f(raw) }
 
+// stepFunc is a user of both.
+type stepFunc func(raw []byte, shared *floe.Keyed) error
+
+func (f stepFunc) withKey(raw []byte, shared *floe.Keyed) error { return f(raw, shared) }
+
 // NewDEK takes over raw, which must be exactly 32 bytes long, and clears it,
 // also when it returns an error.
 func NewDEK(raw []byte) (*DEK, error) {

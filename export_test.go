@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 
-	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
 )
 
@@ -65,7 +64,7 @@ func (k *Keeper) Hold(ctx context.Context, s Scope, sealed []byte) (*Hold, error
 }
 
 func (h *Hold) Step(ctx context.Context, size int64, f func(raw []byte) error) error {
-	return h.h.step(ctx, size, 1, func(_ int, raw []byte, _ *floe.Keyed) error { return f(raw) })
+	return h.h.step(ctx, size, userFunc(f))
 }
 
 func (h *Hold) End(ctx context.Context, err error) error { return h.h.end(ctx, err) }

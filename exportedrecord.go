@@ -193,8 +193,8 @@ type lent struct {
 	dek *DEK
 }
 
-func (l lent) Lend(_ int64, workers int, f func(int, []byte, *floe.Keyed) error) error {
-	return l.dek.share(workers, f)
+func (l lent) Lend(_ int64, f func([]byte, *floe.Keyed) error) error {
+	return l.dek.lend(stepFunc(f), 0)
 }
 func (l lent) Still() error         { return l.ctx.Err() }
 func (l lent) Done(err error) error { return err }

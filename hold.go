@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
-	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
 	"github.com/byok-go/byok/internal/lease"
 )
@@ -21,9 +19,11 @@ import (
 // for. A denial that wipes the data key waits for one step at most, so a step must be
 // short, and whatever it derives from the data key ends with the hold.
 //
-// The first error ends it. It is not safe for concurrent use.
+// The first error ends it. Steps may be made at once: turn is of whoever reads or changes what they
+// share, but not while it has the data key.
 type hold struct {
 	t     *tenantCache
+	turn  chan struct{} // holds one; not a mutex, since it is held across I/O
 	event Event
 	g     grant    // newest
 	id    entryID  // of the data key, which stays the same
@@ -36,16 +36,24 @@ type hold struct {
 	ended    bool
 }
 
+func newHold(t *tenantCache, e Event) *hold {
+	return &hold{t: t, turn: make(chan struct{}, 1), event: e}
+}
+
+func (h *hold) lock()   { h.turn <- struct{}{} }
+func (h *hold) unlock() { <-h.turn }
+
 // holdSeal begins a long Seal, under the data key that seals now. It counts as one
 // message; its steps count the bytes.
 func (t *tenantCache) holdSeal(ctx context.Context, purpose string) (*hold, error) {
-	h := &hold{t: t, event: Event{Op: OpSeal, Scope: Scope{t.tenant, purpose}}, seals: true}
+	h := newHold(t, Event{Op: OpSeal, Scope: Scope{t.tenant, purpose}})
+	h.seals = true
 	return h.begin(ctx, func() (grant, error) { return t.grantSeal(ctx, purpose, 0, 0) })
 }
 
 // holdOpen begins a long Open of an envelope with header f.
 func (t *tenantCache) holdOpen(ctx context.Context, purpose string, f *format.Header) (*hold, error) {
-	h := &hold{t: t, event: Event{Op: OpOpen, Scope: Scope{t.tenant, purpose}, DataKey: f.DataKey}}
+	h := newHold(t, Event{Op: OpOpen, Scope: Scope{t.tenant, purpose}, DataKey: f.DataKey})
 	return h.begin(ctx, func() (grant, error) { return t.grantLeased(ctx, purpose, f, 0) })
 }
 
@@ -67,67 +75,99 @@ func (h *hold) begin(ctx context.Context, get func() (grant, error)) (*hold, err
 	return h, nil
 }
 
-// step lends the data key to f, from as many goroutines as there are workers, which
-// together work on size bytes, and then asks whether what came of it may be released. If
-// step fails, nothing may be. f is called anew if the data key was evicted meanwhile.
-func (h *hold) step(ctx context.Context, size int64, workers int, f stepFunc) error {
-	if h.err != nil {
-		return h.err
-	}
-	if h.ended {
-		return ErrClosed
+// step lends the data key to u, which works on size bytes, and then asks whether what came of
+// it may be released. If step fails, nothing may be. u is called anew if the data key was evicted meanwhile.
+func (h *hold) step(ctx context.Context, size int64, u user) error {
+	quota, err := h.usable()
+	if err != nil {
+		return err
 	}
 	if !h.t.k.enter() {
 		return h.fail(ctx, ErrClosed)
 	}
 	defer h.t.k.leave()
-	if q := h.g.quota; h.seals && q != nil {
-		if err := q.charge(ctx, 0, size); err != nil {
+	if h.seals && quota != nil {
+		if err := quota.charge(ctx, 0, size); err != nil {
 			return h.fail(ctx, err)
 		}
 	}
-	if err := h.lend(ctx, workers, f); err != nil {
+	if err := h.lend(ctx, u); err != nil {
 		return h.fail(ctx, err)
 	}
 	return nil
 }
 
+// usable is why no step can be made any more, or what the next one uses up.
+func (h *hold) usable() (*quota, error) {
+	h.lock()
+	defer h.unlock()
+	if h.err != nil {
+		return nil, h.err
+	}
+	if h.ended {
+		return nil, ErrClosed
+	}
+	return h.g.quota, nil
+}
+
+// failed reports whether a step has.
+func (h *hold) failed() bool {
+	h.lock()
+	defer h.unlock()
+	return h.err != nil
+}
+
 // lend is one step, with a data key that is found anew.
-func (h *hold) lend(ctx context.Context, workers int, f stepFunc) error {
+func (h *hold) lend(ctx context.Context, u user) error {
+	var g grant
 	err := error(errWiped)
 	for try := 0; try < 3 && err == errWiped; try++ {
 		if h.t.k.closed.Load() {
 			return ErrClosed
 		}
-		g, gerr := h.again(ctx)
-		if g.e != nil {
-			g.calls, g.quota = h.g.calls, h.g.quota // what began it
-			h.g = g
-		}
-		if gerr != nil {
+		var gerr error
+		if g, gerr = h.renewed(ctx); gerr != nil {
 			return gerr
 		}
-		err = g.e.dek.share(workers, f)
+		err = g.e.dek.lend(u, g.lane)
 	}
 	if err == errWiped {
 		err = ErrKeyUnavailable
 	}
-	if rerr := h.t.still(ctx, h.g); rerr != nil {
+	if rerr := h.t.still(ctx, g); rerr != nil {
 		err = rerr // whatever came out, a denial is the newer truth
 	}
 	return err
 }
 
+// renewed is again, and remembers what it found.
+func (h *hold) renewed(ctx context.Context) (grant, error) {
+	h.lock()
+	defer h.unlock()
+	g, err := h.again(ctx)
+	if g.e != nil {
+		g.calls, g.quota = h.g.calls, h.g.quota // what began it
+		h.g = g
+	}
+	return g, err
+}
+
 // still asks whether what came of an earlier step may leave now. That the next step has
 // failed for a reason of its own, a segment that is not authentic, say, does not matter.
 func (h *hold) still(ctx context.Context) error {
+	h.lock()
+	defer h.unlock()
+	return h.stillLocked(ctx)
+}
+
+func (h *hold) stillLocked(ctx context.Context) error {
 	if err := h.t.still(ctx, h.g); err != nil {
-		return h.fail(ctx, err)
+		return h.failLocked(ctx, err)
 	}
 	return nil
 }
 
-// again finds the data key anew, as grantLeased does.
+// again finds the data key anew, as grantLeased does. The caller has the turn.
 func (h *hold) again(ctx context.Context) (grant, error) {
 	t := h.t
 	t.mu.RLock()
@@ -152,6 +192,12 @@ func (h *hold) again(ctx context.Context) (grant, error) {
 // fail makes err what the operation ends with. If its success has been recorded before,
 // that is taken back by a withheld event.
 func (h *hold) fail(ctx context.Context, err error) error {
+	h.lock()
+	defer h.unlock()
+	return h.failLocked(ctx, err)
+}
+
+func (h *hold) failLocked(ctx context.Context, err error) error {
 	if h.err != nil {
 		return h.err
 	}
@@ -174,8 +220,10 @@ func (h *hold) fail(ctx context.Context, err error) error {
 // step says otherwise. It returns what the caller gets. An err after a success has been
 // recorded takes it back.
 func (h *hold) outcome(ctx context.Context, err error) error {
+	h.lock()
+	defer h.unlock()
 	if err != nil {
-		err = h.fail(ctx, err)
+		err = h.failLocked(ctx, err)
 	} else {
 		err = h.err
 	}
@@ -194,7 +242,7 @@ func (h *hold) outcome(ctx context.Context, err error) error {
 		h.err = err
 		return err
 	}
-	if err = h.still(ctx); err == nil {
+	if err = h.stillLocked(ctx); err == nil {
 		when := &h.t.opened
 		if h.seals {
 			when = &h.t.sealed
@@ -207,38 +255,8 @@ func (h *hold) outcome(ctx context.Context, err error) error {
 // end is outcome for what makes no more steps.
 func (h *hold) end(ctx context.Context, err error) error {
 	err = h.outcome(ctx, err)
+	h.lock()
+	defer h.unlock()
 	h.ended = true
 	return err
-}
-
-// stepFunc is what a worker of a step does with the data key, as user.
-type stepFunc func(worker int, raw []byte, shared *floe.Keyed) error
-
-// worker is a user that knows which one it is.
-type worker struct {
-	f stepFunc
-	i int
-}
-
-func (w worker) withKey(raw []byte, shared *floe.Keyed) error { return w.f(w.i, raw, shared) }
-
-// share lends the key to n calls of f at once, each in a goroutine of its own but for the
-// first: whatever erases the traces of key bytes does so for each goroutine.
-func (d *DEK) share(n int, f stepFunc) error {
-	if n <= 1 {
-		return d.lend(worker{f, 0}, 0)
-	}
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	for i := 1; i < n; i++ {
-		wg.Go(func() { errs[i] = d.lend(worker{f, i}, i%laneCount) })
-	}
-	errs[0] = d.lend(worker{f, 0}, 0)
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

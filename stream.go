@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 
 	"github.com/byok-go/byok/internal/floe"
 	"github.com/byok-go/byok/internal/format"
@@ -30,7 +29,7 @@ func (k *Keeper) SealWriter(ctx context.Context, dst io.Writer, s Scope, aad []b
 	if err != nil {
 		return nil, err
 	}
-	p := &permit{ctx: ctx, h: h}
+	p := newPermit(ctx, h)
 	header, core, err := t.selfContained(h)
 	if err != nil {
 		return nil, h.end(ctx, err)
@@ -75,7 +74,9 @@ func (w *Writer) Write(p []byte) (int, error) {
 
 // ReadFrom implements [io.ReaderFrom], for io.Copy: it seals what src has left, without
 // copying it. An error of src is returned as it is, and spoils w: half of an input must not
-// pass for all of it.
+// pass for all of it. src and the destination are called one at a time each, from up to
+// Options.Parallelism goroutines, and src while the destination is; when the destination has failed, ReadFrom
+// returns after the Read that is under way. A panic of either spoils w too.
 func (w *Writer) ReadFrom(src io.Reader) (int64, error) {
 	n, err := w.w.ReadFrom(src)
 	return n, told(err)
@@ -124,7 +125,7 @@ func (k *Keeper) openStream(ctx context.Context, src io.Reader, size int64, s Sc
 		return nil, err
 	}
 	t := k.cache(s.Tenant)
-	p := &permit{ctx: ctx, h: &hold{t: t, event: Event{Op: OpOpen, Scope: s}}} // until there is a data key
+	p := newPermit(ctx, newHold(t, Event{Op: OpOpen, Scope: s})) // until there is a data key
 	f, core, err := format.Read(src)
 	var m *format.MalformedError
 	switch {
@@ -154,7 +155,7 @@ func (k *Keeper) openStream(ctx context.Context, src io.Reader, size int64, s Sc
 // the message, and must not be used as the whole. If in doubt use [Keeper.Open] or
 // [Keeper.OpenFile], which give all or nothing.
 //
-// It proves access as a [Writer] does, and asks once more whenever it hands out something.
+// It proves access as a [Writer] does, and both ask once more whenever they hand out something.
 // The outcome event is recorded before the last segments are handed out. Once it has failed
 // it fails for good. Its methods may be called from many goroutines, and wait for each other.
 type Reader struct {
@@ -170,7 +171,8 @@ func (r *Reader) Read(p []byte) (int, error) {
 }
 
 // WriteTo implements [io.WriterTo], for io.Copy: it writes the rest to dst. Its error is nil only at
-// the end of the envelope. An error of dst is returned as it is, and does not spoil r.
+// the end of the envelope. An error of dst is returned as it is, and does not spoil r; a panic does. The
+// source and dst are called as [Writer.ReadFrom] does.
 func (r *Reader) WriteTo(dst io.Writer) (int64, error) {
 	n, err := r.r.WriteTo(dst)
 	return n, told(err)
@@ -204,8 +206,7 @@ func (k *Keeper) OpenReaderAt(ctx context.Context, src io.ReaderAt, size int64, 
 // ReaderAt opens parts of an envelope. Each call opens the segments that it touches, and
 // proves access as an operation of its own would. A segment that is not authentic, or a
 // refusal, ends it for good, and leaves a withheld event; an error of the source is that
-// call's alone. It may be used from many goroutines, which take turns but for reading from
-// the source.
+// call's alone. It may be used from many goroutines, which do not wait for each other.
 type ReaderAt struct{ r *floe.ReaderAt }
 
 // ReadAt implements [io.ReaderAt]. It returns nothing beside an error other than io.EOF.
@@ -223,24 +224,33 @@ func (r *ReaderAt) Close() error { return r.r.Close() }
 // permit is a hold as a stream sees it, with the stream's ctx.
 type permit struct {
 	ctx context.Context
-	mu  sync.Mutex // a ReaderAt may be used from many goroutines
 	h   *hold
+
+	// How the stream ended is decided by one of its workers at a time, which has the turn. Not a
+	// mutex, since it is held across I/O.
+	turn chan struct{}
 }
 
+func newPermit(ctx context.Context, h *hold) *permit { return &permit{ctx, h, make(chan struct{}, 1)} }
+
+func (p *permit) lock()   { p.turn <- struct{}{} }
+func (p *permit) unlock() { <-p.turn }
+
 // Lend implements floe.Permit.
-func (p *permit) Lend(size int64, workers int, f func(worker int, key []byte, shared *floe.Keyed) error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.current(); err != nil {
+func (p *permit) Lend(size int64, f func(key []byte, shared *floe.Keyed) error) error {
+	p.lock()
+	err := p.current()
+	p.unlock()
+	if err != nil {
 		return err
 	}
-	return p.h.step(p.ctx, size, workers, f)
+	return p.h.step(p.ctx, size, stepFunc(f))
 }
 
 // Still implements floe.Permit.
 func (p *permit) Still() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lock()
+	defer p.unlock()
 	if err := p.current(); err != nil {
 		return err
 	}
@@ -262,15 +272,15 @@ func (p *permit) current() error {
 
 // Done implements floe.Permit.
 func (p *permit) Done(err error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lock()
+	defer p.unlock()
 	switch {
 	case err == nil:
 		if err = p.current(); err == nil {
 			err = p.h.outcome(p.ctx, nil)
 		}
 		return err
-	case p.h.err != nil || err == floe.ErrAuth || err == floe.ErrMalformed:
+	case p.h.failed() || err == floe.ErrAuth || err == floe.ErrMalformed:
 	case err == floe.ErrClosed:
 		err = &givenUp{"given up before the end", ErrClosed}
 	default:

@@ -14,26 +14,10 @@ type fixed struct {
 	done []error
 }
 
-func (p *fixed) Lend(_ int64, workers int, f func(int, []byte, *Keyed) error) error {
-	if workers == 1 {
-		return f(0, p.key, &p.kept)
-	}
-	errs := make([]error, workers)
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() {
-			own := bytes.Clone(p.key)
-			errs[w] = f(w, own, &p.kept)
-			clear(own) // lent, not given
-		})
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+func (p *fixed) Lend(_ int64, f func([]byte, *Keyed) error) error {
+	own := bytes.Clone(p.key)
+	defer clear(own) // lent, not given
+	return f(own, &p.kept)
 }
 
 func (p *fixed) Still() error { return nil }

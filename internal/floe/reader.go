@@ -3,6 +3,7 @@ package floe
 import (
 	"encoding/binary"
 	"io"
+	"math"
 	"sync"
 )
 
@@ -17,12 +18,12 @@ type Reader struct {
 	src    io.Reader
 	f      *frame
 	pos    uint64
-	step   int    // how many segments the next step takes: 1, 2, 4 and so on
-	sealed []byte // room for the segments of a step
-	opened []byte // and for their plaintext
-	unread []byte // the part of opened that has not been handed out
-	over   bool   // the permit knows how it ended
-	err    error  // what Read returns when unread is empty
+	step   int      // how many segments the next chunk takes: 1, 2, 4 and so on
+	chunks []*chunk // of the workers
+	opened []*chunk // those of which something has not been handed out, in order
+	last   bool     // nothing more is read from src
+	over   bool     // the permit knows how it ended
+	err    error    // what Read returns when nothing is left of opened
 }
 
 // NewReader checks the header's tag, and returns a Reader for the message whose segments
@@ -34,7 +35,7 @@ func NewReader(src io.Reader, h *Header, permit Permit, aad []byte, workers int)
 	if err != nil {
 		return nil, err
 	}
-	return &Reader{src: src, f: f, step: 1}, nil
+	return &Reader{src: src, f: f, step: 1, chunks: f.chunks()}, nil
 }
 
 // Read implements io.Reader.
@@ -47,85 +48,147 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if err := r.ready(); err != nil {
 		return 0, err
 	}
-	n := copy(p, r.unread)
-	r.unread = r.unread[n:]
+	n := copy(p, r.opened[0].out)
+	r.used(n)
 	return n, nil
 }
 
 // WriteTo implements io.WriterTo: it writes the rest of the message to dst, without
-// copying it first. An error of dst is not the Reader's, which may be read on.
+// copying it first. Each of the workers reads from the source, and writes to dst, in turn. An error
+// of dst is not the Reader's, which may be read on.
 func (r *Reader) WriteTo(dst io.Writer) (written int64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for {
-		if err := r.ready(); err == io.EOF {
-			return written, nil
-		} else if err != nil {
-			return written, err
+	write := func() bool {
+		for err == nil && len(r.opened) > 0 && r.may() {
+			out := r.opened[0].out
+			var n int
+			if n, err = dst.Write(out); err == nil && n < len(out) {
+				err = io.ErrShortWrite
+			}
+			n = min(max(0, n), len(out))
+			r.used(n)
+			written += int64(n)
 		}
-		n, err := dst.Write(r.unread)
-		if err == nil && n < len(r.unread) {
-			err = io.ErrShortWrite
-		}
-		n = min(max(0, n), len(r.unread))
-		r.unread, written = r.unread[n:], written+int64(n)
-		if err != nil {
-			return written, err
+		return err == nil && r.err == nil
+	}
+	if write() {
+		r.relay(math.MaxInt, write)
+	}
+	if err == nil {
+		r.wipe()
+		if err = r.err; err == io.EOF {
+			err = nil
 		}
 	}
+	return written, err
 }
 
-// ready sees to it that there is something unread that may be handed out now.
+// ready sees to it that there is something in opened that may be handed out now.
 func (r *Reader) ready() error {
 	// A loop, since an empty final segment yields no bytes but the end.
-	for len(r.unread) == 0 {
+	for len(r.opened) == 0 {
 		if r.err != nil {
 			r.wipe()
 			return r.err
 		}
-		r.next()
+		n := 1 // the first bytes shall not wait for many
+		if r.step == r.f.most() {
+			n = len(r.chunks)
+		}
+		r.relay(n, func() bool { return r.err == nil })
 	}
-	if err := r.f.permit.Still(); err != nil {
-		r.err, r.over = err, true
-		r.wipe()
-		return err
+	if !r.may() {
+		return r.err
 	}
 	return nil
 }
 
-// next makes one step: afterwards there is something unread, or r.err is set, or both.
-func (r *Reader) next() {
-	if size := r.step * r.f.p.segment; len(r.sealed) < size {
-		r.wipe()
-		r.sealed, r.opened = make([]byte, size), make([]byte, r.step*r.f.p.plain())
+// may asks whether what was opened may be handed out now. If not, there is none any more.
+func (r *Reader) may() bool {
+	err := r.f.permit.Still()
+	if err != nil {
+		r.err, r.over = err, true
+		r.drop()
 	}
-	sealed := r.sealed[:r.step*r.f.p.segment]
-	got, err := readUpTo(r.src, sealed)
-	n, length, final, cut := r.cut(sealed[:got], err)
-	if n > 0 {
-		opened, good, err := r.f.open(r.opened, sealed[:length], n, r.pos, final)
-		if err != nil {
-			r.end(err)
-			return
-		}
-		if good < n {
-			cut = ErrAuth
-		}
-		r.unread, r.pos = opened, r.pos+uint64(n)
+	return err == nil
+}
+
+// used says that so much of the first chunk in opened has been handed out.
+func (r *Reader) used(n int) {
+	c := r.opened[0]
+	if c.out = c.out[n:]; len(c.out) == 0 {
+		r.opened = r.opened[:copy(r.opened, r.opened[1:])]
 	}
-	r.step = min(2*r.step, r.f.most())
+}
+
+// relay moves up to n chunks from src to opened, and calls next after each: whether to go on.
+func (r *Reader) relay(n int, next func() bool) {
+	whole := false
+	defer func() {
+		if !whole { // a panic: what was on its way is lost
+			if !r.over {
+				r.end(ErrClosed)
+			}
+			r.wipe()
+		}
+	}()
+	relay(r.chunks, func(c *chunk) bool {
+		n--
+		return n >= 0 && !r.last && r.take(c)
+	}, func(c *chunk) {
+		if c.n > 0 {
+			r.f.open(c)
+		}
+	}, func(c *chunk) bool {
+		r.give(c)
+		return next()
+	})
+	whole = true
+}
+
+// take reads a chunk, if only to find out that nothing follows.
+func (r *Reader) take(c *chunk) bool {
+	c.grow(r.step*r.f.p.segment, r.step*r.f.p.plain())
+	b := c.room[:r.step*r.f.p.segment]
+	got, err := readUpTo(r.src, b)
+	var length int
+	c.n, length, c.final, c.cut = r.cut(b[:got], err)
+	c.in, c.pos, c.out, c.good, c.err = b[:length], r.pos, nil, 0, nil
+	r.pos += uint64(c.n)
+	r.step = r.f.ramp(r.step)
+	r.last = c.final || c.cut != nil
+	return true
+}
+
+// give appends a chunk that was opened, unless what came before it was the end.
+func (r *Reader) give(c *chunk) {
+	if r.err != nil {
+		clear(c.out)
+		return
+	}
+	if c.err != nil {
+		r.end(c.err)
+		return
+	}
+	if c.good < c.n {
+		c.cut = ErrAuth
+	}
+	if len(c.out) > 0 {
+		r.opened = append(r.opened, c)
+	}
 	switch {
-	case cut != nil:
+	case c.cut != nil:
 		// At once, and not when somebody has read so far: it may be news of somebody who
-		// touched the message. What is unread comes before it, and may be read.
-		r.end(cut)
-	case final:
+		// touched the message. What is in opened comes before it, and may be read.
+		r.end(c.cut)
+	case c.final:
 		// Before the last is released, so that a short message is not released at all
 		// unless this succeeds.
 		if r.end(nil); r.err == nil {
 			r.err = io.EOF
 		} else {
-			r.wipe()
+			r.drop()
 		}
 	}
 }
@@ -169,7 +232,7 @@ func (r *Reader) cut(b []byte, err error) (n, length int, final bool, broken err
 }
 
 // end tells the permit how it ended, once, and makes its answer what Read returns once
-// nothing is unread any more.
+// nothing is left of opened.
 func (r *Reader) end(err error) {
 	r.over = true
 	if r.err = r.f.permit.Done(err); r.err == nil && err != nil {
@@ -192,8 +255,19 @@ func (r *Reader) Close() error {
 	return nil
 }
 
-// wipe clears the plaintext. There are no keys to clear, see Permit.
+// drop clears what has not been handed out.
+func (r *Reader) drop() {
+	for _, c := range r.opened {
+		clear(c.out)
+	}
+	r.opened = r.opened[:0]
+}
+
+// wipe clears the plaintext, also what has been handed out. There are no keys to clear, see Permit.
 func (r *Reader) wipe() {
-	clear(r.opened)
-	r.sealed, r.opened, r.unread = nil, nil, nil
+	for _, c := range r.chunks {
+		clear(c.result)
+		*c = chunk{}
+	}
+	r.opened = nil
 }

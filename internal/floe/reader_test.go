@@ -117,7 +117,7 @@ func TestReaderReleasesOnlyWholeAuthenticSegments(t *testing.T) {
 					t.Errorf("segment %d bad, read again: %d, %v", k, n, err)
 				}
 			}
-			if r.opened != nil || r.unread != nil {
+			if r.opened != nil || r.chunks[0].result != nil {
 				t.Error("plaintext is kept after the error")
 			}
 		}
@@ -256,7 +256,7 @@ func TestReaderClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Read(make([]byte, 5))
-	opened := r.opened
+	opened := r.chunks[0].result
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}

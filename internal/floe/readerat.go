@@ -21,14 +21,8 @@ type ReaderAt struct {
 	size int64 // of the plaintext
 
 	mu    sync.Mutex
-	spare *scratch // of the last read, to save the next one the allocation
+	spare []*chunk // of earlier reads, to save others the allocation
 	err   error    // what every read returns from now on
-}
-
-// scratch is what a read needs. It is as large as the largest read in one step so far.
-type scratch struct {
-	sealed, opened []byte
-	used           int // of opened, this time
 }
 
 // NewReaderAt checks the header's tag and the final segment at the end of src, has the permit
@@ -45,11 +39,10 @@ func NewReaderAt(src io.ReaderAt, size int64, h *Header, permit Permit, aad []by
 		return nil, err
 	}
 	r := &ReaderAt{src: src, body: size - HeaderSize, f: f, size: opened}
-	var s scratch
-	last := r.segments() - 1
-	_, good, err := r.open(&s, last, 1)
-	s.wipe()
-	if err == nil && good != 1 {
+	c := &chunk{n: 1, pos: uint64(r.segments() - 1)}
+	r.open(c)
+	clear(c.result)
+	if err = c.err; err == nil && c.good != 1 {
 		err = ErrAuth
 	}
 	if err == nil {
@@ -68,90 +61,117 @@ func (r *ReaderAt) Size() int64 { return r.size }
 func (r *ReaderAt) segments() int64 { return (r.body-1)/int64(r.f.p.segment) + 1 }
 
 // ReadAt implements io.ReaderAt. Each call proves access, reads the segments it needs, and
-// opens all of each: for a few bytes, tell it of one segment.
+// opens all of each: for a few bytes, tell it of one segment. The workers share a long one.
 func (r *ReaderAt) ReadAt(p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, errors.New("floe: negative offset")
 	}
-	s, err := r.take()
+	p, end := p[:min(int64(len(p)), max(0, r.size-off))], len(p)
+	plain := int64(r.f.p.plain())
+	next, last := off/plain, (off+int64(len(p))-1)/plain // segments
+	chunks, err := r.take(int(min(last-next, int64(r.f.workers*r.f.most()))) + 1)
 	if err != nil {
 		return 0, err
 	}
-	defer r.give(s)
-	for n < len(p) {
-		if off >= r.size {
-			return n, io.EOF
+	defer r.give(chunks)
+	if len(p) > 0 {
+		take := func(c *chunk) bool {
+			c.pos, c.n = uint64(next), int(min(last-next+1, int64(r.f.most())))
+			next += int64(c.n)
+			return c.n > 0
 		}
-		plain := int64(r.f.p.plain())
-		first := off / plain
-		count := min((min(off+int64(len(p)-n), r.size)-1)/plain-first+1, int64(r.f.most()))
-		opened, good, err := r.open(s, first, int(count))
-		if err == nil && good < int(count) {
-			err = r.f.permit.Done(ErrAuth)
+		give := func(c *chunk) bool {
 			if err == nil {
-				err = errPermit
+				if err = r.check(c); err == nil {
+					n += copy(p[n:], c.out[off+int64(n)-int64(c.pos)*plain:])
+				}
 			}
-			r.end(err)
+			return err == nil
 		}
-		if err != nil {
-			clear(p[:n]) // nothing is released beside an error but io.EOF
-			return 0, err
+		if take(chunks[0]); next > last {
+			r.open(chunks[0])
+			give(chunks[0])
+		} else {
+			next = off / plain
+			relay(chunks, take, r.open, give)
 		}
-		k := copy(p[n:], opened[off-first*plain:])
-		n, off = n+k, off+int64(k)
 	}
-	return n, nil
+	if err != nil {
+		clear(p[:n]) // nothing is released beside an error but io.EOF
+		return 0, err
+	}
+	if n < end {
+		err = io.EOF
+	}
+	return n, err
 }
 
-// open reads and opens count segments, in s.
-func (r *ReaderAt) open(s *scratch, first int64, count int) (opened []byte, good int, err error) {
-	segment, plain := r.f.p.segment, r.f.p.plain()
-	s.wipe()
-	if len(s.sealed) < count*segment {
-		s.sealed, s.opened = make([]byte, count*segment), make([]byte, count*plain)
-	}
-	s.used = count * plain
-	from := first * int64(segment)
-	length := min(int64(count)*int64(segment), r.body-from)
-	sealed := s.sealed[:length]
-	n, err := r.src.ReadAt(sealed, HeaderSize+from)
-	if n < len(sealed) {
+// open reads and opens the segments that c says. The source's error is c.cut: it is this read's alone.
+func (r *ReaderAt) open(c *chunk) {
+	segment := int64(r.f.p.segment)
+	c.grow(c.n*int(segment), c.n*r.f.p.plain())
+	c.used = max(c.used, c.n*r.f.p.plain())
+	from := int64(c.pos) * segment
+	c.in = c.room[:min(int64(c.n)*segment, r.body-from)]
+	c.final = int64(c.pos)+int64(c.n) == r.segments()
+	n, err := r.src.ReadAt(c.in, HeaderSize+from)
+	if c.cut = nil; n < len(c.in) {
 		if err == nil {
 			err = io.ErrNoProgress // it breaks the contract of io.ReaderAt
 		}
-		return nil, 0, cutShort(err)
+		c.out, c.cut, c.err = nil, cutShort(err), nil
+		return
 	}
-	final := first+int64(count) == r.segments()
-	opened, good, err = r.f.open(s.opened, sealed, count, uint64(first), final)
-	if err != nil {
+	r.f.open(c)
+}
+
+// check says why nothing of c may be released.
+func (r *ReaderAt) check(c *chunk) error {
+	switch {
+	case c.cut != nil:
+		return c.cut
+	case c.err != nil:
+		r.end(c.err)
+		return c.err
+	case c.good < c.n:
+		err := r.f.permit.Done(ErrAuth)
+		if err == nil {
+			err = errPermit
+		}
 		r.end(err)
+		return err
 	}
-	return opened, good, err
+	return nil
 }
 
-// take returns the means to read, or why nobody may.
-func (r *ReaderAt) take() (*scratch, error) {
+// take returns the means to read n segments, or why nobody may.
+func (r *ReaderAt) take(n int) ([]*chunk, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.spare
-	if r.spare = nil; s == nil {
-		s = new(scratch)
+	chunks := make([]*chunk, min(r.f.workers, (n-1)/r.f.most()+1))
+	for i := range chunks {
+		if k := len(r.spare); k > 0 {
+			chunks[i], r.spare = r.spare[k-1], r.spare[:k-1]
+		} else {
+			chunks[i] = new(chunk)
+		}
 	}
-	return s, r.err
+	return chunks, r.err
 }
 
-func (r *ReaderAt) give(s *scratch) {
-	s.wipe()
+// give clears the plaintext that is left in chunks.
+func (r *ReaderAt) give(chunks []*chunk) {
+	for _, c := range chunks {
+		clear(c.result[:c.used])
+		c.used = 0
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.spare == nil || len(r.spare.sealed) < len(s.sealed) {
-		r.spare = s
+	for _, c := range chunks {
+		if len(r.spare) < r.f.workers {
+			r.spare = append(r.spare, c)
+		}
 	}
-}
-
-func (s *scratch) wipe() {
-	clear(s.opened[:s.used])
-	s.used = 0
 }
 
 // end makes err the answer to all that follows, unless there is one.

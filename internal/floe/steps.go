@@ -12,10 +12,10 @@ import (
 // microseconds for half a megabyte. So when the key is taken away between steps there
 // is nothing left to find, to wipe or to forget.
 type Permit interface {
-	// Lend calls f with the key and what its messages share, from as many goroutines as there
-	// are workers, for size bytes of plaintext. If it fails, nothing of what f did is released. It may
-	// begin anew when a call of f failed.
-	Lend(size int64, workers int, f func(worker int, key []byte, shared *Keyed) error) error
+	// Lend calls f with the key and what its messages share, for size bytes of plaintext. If it
+	// fails, nothing of what f did is released. It may call f anew when f failed. A stream with
+	// several workers lends for several at once, each for one chunk.
+	Lend(size int64, f func(key []byte, shared *Keyed) error) error
 
 	// Still reports whether plaintext that was opened earlier may leave now.
 	Still() error
@@ -35,17 +35,29 @@ type frame struct {
 	workers int
 }
 
-// perWorker is how many sealed bytes a worker gets in a step: many enough to pay for the
+// chunkSize is how many sealed bytes a worker takes at once: many enough to pay for the
 // derivation, few enough to stay in a core's cache with their plaintext.
-const perWorker = 512 << 10
+const chunkSize = 256 << 10
 
-// most is how many segments a step takes at most.
-func (f *frame) most() int { return f.workers * max(1, perWorker/f.p.segment) }
+// most is how many segments a chunk takes at most.
+func (f *frame) most() int { return max(1, chunkSize/f.p.segment) }
+
+// ramp is how many segments the chunk after one of n takes: 1, 2, 4 and so on.
+func (f *frame) ramp(n int) int { return min(2*n, f.most()) }
+
+// chunks returns one for each worker.
+func (f *frame) chunks() []*chunk {
+	c := make([]*chunk, f.workers)
+	for i := range c {
+		c[i] = new(chunk)
+	}
+	return c
+}
 
 // begin draws an IV and makes the header of a new message.
 func begin(permit Permit, p params, aad []byte, workers int) (*frame, error) {
 	f := &frame{p: p, aad: slices.Clone(aad), permit: permit, workers: max(1, workers)}
-	err := permit.Lend(0, 1, func(_ int, key []byte, shared *Keyed) error {
+	err := permit.Lend(0, func(key []byte, shared *Keyed) error {
 		m, err := shared.startSealing(key, p, f.aad)
 		if err != nil {
 			return err
@@ -101,65 +113,59 @@ func (h *Header) OpenedSize(n int64) int64 {
 // resume checks the header's tag.
 func (h *Header) resume(permit Permit, aad []byte, workers int) (*frame, error) {
 	f := &frame{p: h.p, header: h.bytes, aad: slices.Clone(aad), permit: permit, workers: max(1, workers)}
-	return f, f.each(0, 0, nil)
+	return f, f.lend(0, func(*message) error { return nil })
 }
 
-// each calls work for n segments, with a message that is the calling worker's own. A
-// worker takes neighbours, and always the same: Lend may begin anew.
+// lend calls work with a message of its own.
 //
-// The header's tag is checked in every step, for sealing too: should the permit lend
+// The header's tag is checked each time, for sealing too: should the permit lend
 // another key than before, nothing is made or opened with it.
-func (f *frame) each(size int64, n int, work func(m *message, i int) error) error {
-	// A worker for less than two segments costs more than it brings, unless they are large.
-	workers := max(1, min(f.workers, n, n*f.p.segment/(2*DefaultSegmentSize)))
-	return f.permit.Lend(size, workers, func(w int, key []byte, shared *Keyed) error {
+func (f *frame) lend(size int64, work func(m *message) error) error {
+	return f.permit.Lend(size, func(key []byte, shared *Keyed) error {
 		m, err := shared.startOpening(key, f.p, f.aad, f.header[:])
 		if err != nil {
 			return err
 		}
 		defer shared.give(m)
-		for i := w * n / workers; i < (w+1)*n/workers; i++ {
-			if err := work(m, i); err != nil {
+		return work(m)
+	})
+}
+
+// seal makes c.out of c.in, of which all segments but the message's last are full.
+func (f *frame) seal(c *chunk) {
+	size := f.p.plain()
+	c.err = f.lend(int64(len(c.in)), func(m *message) error {
+		c.out = c.result[:0]
+		for i, rest := 0, c.in; i < c.n; i++ {
+			var err error
+			k := min(size, len(rest))
+			if c.out, err = m.sealSegment(c.out, rest[:k], c.pos+uint64(i), c.final && i == c.n-1); err != nil {
 				return err
 			}
+			rest = rest[k:]
 		}
 		return nil
 	})
+	c.in = nil // it may be the caller's
 }
 
-// seal writes the segments of plaintext, from position pos on, to the start of dst, which
-// has room for them, and returns them. All but the final one are full.
-func (f *frame) seal(dst, plaintext []byte, pos uint64, final bool) ([]byte, error) {
-	size := f.p.plain()
-	n := max(1, (len(plaintext)+size-1)/size)
-	dst = dst[:len(plaintext)+n*SegmentOverhead]
-	err := f.each(int64(len(plaintext)), n, func(m *message, i int) error {
-		from, to := i*size, min((i+1)*size, len(plaintext))
-		_, err := m.sealSegment(dst[i*f.p.segment:i*f.p.segment], plaintext[from:to], pos+uint64(i), final && i == n-1)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return dst, nil
-}
-
-// open opens the n segments in sealed, from position pos on, to the start of dst, which has
-// room for full ones. It returns the plaintext of those before the first that is not
-// authentic, and how many they are: those and no others are a part of the message.
-func (f *frame) open(dst, sealed []byte, n int, pos uint64, final bool) (plaintext []byte, good int, err error) {
-	size := f.p.plain()
-	bad := make([]bool, n) // each written by one worker, and again if Lend begins anew
-	err = f.each(0, n, func(m *message, i int) error {
-		from, to := i*f.p.segment, min((i+1)*f.p.segment, len(sealed))
-		_, err := m.openSegment(dst[i*size:i*size], sealed[from:to], pos+uint64(i), final && i == n-1)
-		bad[i] = err != nil
+// open makes c.out of the segments in c.in: the plaintext of those before the first that is not
+// authentic. They and no others are a part of the message.
+func (f *frame) open(c *chunk) {
+	c.err = f.lend(0, func(m *message) error {
+		c.out, c.good = c.result[:0], 0
+		for rest := c.in; c.good < c.n; c.good++ {
+			k := min(f.p.segment, len(rest))
+			opened, err := m.openSegment(c.out, rest[:k], c.pos+uint64(c.good), c.final && c.good == c.n-1)
+			if err != nil {
+				return nil // not lend's: those before it are good
+			}
+			c.out, rest = opened, rest[k:]
+		}
 		return nil
 	})
-	for err == nil && good < n && !bad[good] {
-		good++
+	if c.err != nil {
+		clear(c.result)
+		c.out, c.good = nil, 0
 	}
-	plaintext = dst[:max(0, min(good*size, len(sealed)-n*SegmentOverhead))]
-	clear(dst[len(plaintext) : n*size]) // authentic perhaps, but behind a hole
-	return plaintext, good, err
 }

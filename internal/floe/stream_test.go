@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 
@@ -117,20 +118,26 @@ func TestStreams_A13_SeveralAtOnce(t *testing.T) {
 // moody is a permit that refuses from some step on, or has each step done twice.
 type moody struct {
 	fixed
-	left  int // steps that it permits
+	left  atomic.Int64 // steps that it permits
 	twice bool
+}
+
+func newMoody(left int, twice bool) *moody {
+	p := &moody{fixed: fixed{key: testKey}, twice: twice}
+	p.left.Store(int64(left))
+	return p
 }
 
 var errMoody = errors.New("not any more")
 
-func (p *moody) Lend(size int64, workers int, f func(int, []byte, *Keyed) error) error {
-	if p.left--; p.left < 0 {
+func (p *moody) Lend(size int64, f func([]byte, *Keyed) error) error {
+	if p.left.Add(-1) < 0 {
 		return errMoody
 	}
 	if p.twice {
-		_ = p.fixed.Lend(size, workers, f)
+		_ = p.fixed.Lend(size, f)
 	}
-	return p.fixed.Lend(size, workers, f)
+	return p.fixed.Lend(size, f)
 }
 
 // The permit decides: from the step that it refuses nothing comes out, nor from later ones. A
@@ -142,7 +149,7 @@ func TestStreamsAndTheirPermit(t *testing.T) {
 	for _, twice := range []bool{false, true} {
 		for left := range 14 {
 			var dst bytes.Buffer
-			w, err := NewWriter(&dst, nil, &moody{fixed{key: testKey}, left, twice}, Params{4096}, testAAD, 2)
+			w, err := NewWriter(&dst, nil, newMoody(left, twice), Params{4096}, testAAD, 2)
 			if err == nil {
 				if _, err = w.Write(msg); err == nil {
 					err = w.Close()
@@ -157,11 +164,11 @@ func TestStreamsAndTheirPermit(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got bytes.Buffer
-			permit := &moody{fixed{key: testKey}, left, twice}
+			permit := newMoody(left, twice)
 			r, err := NewReader(bytes.NewReader(good[HeaderSize:]), h, permit, testAAD, 2)
 			if err == nil {
 				_, err = r.WriteTo(&got)
-				permit.left = 100
+				permit.left.Store(100)
 				if n, again := r.Read(make([]byte, 1)); n != 0 || err != nil && again != err {
 					t.Fatalf("%d steps, read on: %d, %v", left, n, again)
 				}
@@ -267,7 +274,7 @@ func TestReadAtIsAllOrNothing(t *testing.T) {
 	if n, err := r.ReadAt(buf, 0); n != 0 || err != ErrAuth || bytes.IndexByte(buf, 0xee) >= 0 {
 		t.Errorf("%d bytes, %v; the first of them is at %d", n, err, bytes.IndexByte(buf, 0xee))
 	}
-	if s := r.spare; s == nil || bytes.IndexByte(s.opened, 0xee) >= 0 {
+	if len(r.spare) != 1 || bytes.IndexByte(r.spare[0].result, 0xee) >= 0 {
 		t.Error("plaintext is kept for the next read")
 	}
 }

@@ -18,9 +18,9 @@ type Writer struct {
 	dst    io.Writer
 	f      *frame
 	pos    uint64
-	step   int    // how many segments the next step takes: 1, 2, 4 and so on
-	buf    []byte // plaintext not sealed yet
-	sealed []byte // room for the segments of a step
+	step   int      // how many segments the next chunk takes: 1, 2, 4 and so on
+	buf    []byte   // plaintext not sealed yet
+	chunks []*chunk // of the workers
 	closed bool
 	err    error // what every operation returns from now on
 }
@@ -44,7 +44,7 @@ func startWriter(dst io.Writer, head []byte, permit Permit, p params, aad []byte
 	if err := writeAll(dst, append(slices.Clone(head), f.header[:]...)); err != nil {
 		return nil, err
 	}
-	return &Writer{dst: dst, f: f, step: 1}, nil
+	return &Writer{dst: dst, f: f, step: 1, chunks: f.chunks()}, nil
 }
 
 // Write implements io.Writer. The plaintext is copied or sealed before it returns.
@@ -59,61 +59,63 @@ func (w *Writer) Write(p []byte) (int, error) {
 		// A full buffer is sealed only when a byte follows it, since until then
 		// its end may be the final segment: one encoding for each length.
 		if len(w.buf) == w.room() {
-			if err := w.seal(w.buf, false); err != nil {
+			if err := w.seal(w.buf, false, w.give); err != nil {
 				return written, err
 			}
+			w.buf = w.buf[:0]
 		}
 		if n := w.room(); len(w.buf) == 0 && len(p) > n { // straight from the caller's slice
-			if err := w.seal(p[:n], false); err != nil {
+			n = (len(p) - 1) / n * n
+			if err := w.seal(p[:n], false, w.give); err != nil {
 				return written, err
 			}
 			p, written = p[n:], written+n
 			continue
 		}
-		w.grow()
 		n := min(len(p), w.room()-len(w.buf))
-		w.buf = append(w.buf, p[:n]...)
+		w.keep(p[:n])
 		p, written = p[n:], written+n
 	}
 	return written, nil
 }
 
-// ReadFrom implements io.ReaderFrom: it seals what src has, without copying it. An error
-// of src, other than io.EOF, is the Writer's from then on: half of an input must not pass
-// for all of it.
-func (w *Writer) ReadFrom(src io.Reader) (int64, error) {
+// ReadFrom implements io.ReaderFrom: it seals what src has, without copying it. Each of
+// the workers reads from src, and writes to the destination, in turn. An error of src, other than
+// io.EOF, is the Writer's from then on: half of an input must not pass for all of it.
+func (w *Writer) ReadFrom(src io.Reader) (read int64, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.usable(); err != nil {
 		return 0, err
 	}
-	// A full buffer may still be the end: one byte more decides it.
-	var read int64
-	var next [1]byte
-	for {
-		w.grow()
-		n, err := readUpTo(src, w.buf[len(w.buf):w.room()])
-		w.buf = w.buf[:len(w.buf)+n]
-		read += int64(n)
-		if err == nil {
-			n, err = readUpTo(src, next[:])
-			read += int64(n)
+	var failed error // src's
+	take := func(c *chunk) bool {
+		// A full chunk may still be the end: one byte more decides it. It waits in buf.
+		size := w.step * w.f.p.plain()
+		c.grow(size+1, w.step*w.f.p.segment)
+		n := copy(c.room[:size], w.buf)
+		w.buf = w.buf[:copy(w.buf, w.buf[n:])]
+		if len(w.buf) == 0 {
+			k, err := readUpTo(src, c.room[n:size+1])
+			read, n = read+int64(k), n+k
+			w.keep(c.room[min(n, size):n])
+			if err != nil {
+				if w.buf = w.buf[:0]; err != io.EOF {
+					failed = err
+				}
+				w.keep(c.room[:n])
+				return false
+			}
 		}
-		if err == io.EOF {
-			return read, nil
-		}
-		if err == nil {
-			err = w.seal(w.buf, false)
-		} else {
-			err = w.fail(err)
-		}
-		if err != nil {
-			clear(next[:])
-			return read, err
-		}
-		w.grow()
-		w.buf = append(w.buf, next[0])
+		w.number(c, c.room[:size])
+		return true
 	}
+	w.relay(take, w.give)
+	if w.err == nil && failed != nil {
+		w.fail(failed)
+		w.wipe()
+	}
+	return read, w.err
 }
 
 // usable is why nothing can be written any more.
@@ -124,17 +126,23 @@ func (w *Writer) usable() error {
 	return w.err
 }
 
-// room is how many bytes of plaintext the next step takes.
-func (w *Writer) room() int { return w.step * w.f.p.plain() }
+// room is how many bytes of plaintext wait to be sealed at most: a chunk for each worker, once
+// chunks are as large as they get.
+func (w *Writer) room() int {
+	if w.step < w.f.most() {
+		return w.step * w.f.p.plain()
+	}
+	return len(w.chunks) * w.step * w.f.p.plain()
+}
 
-// grow makes the buffers large enough for the next step. They begin small: most messages
-// are.
-func (w *Writer) grow() {
-	if cap(w.buf) < w.room() {
+// keep appends to what waits, and leaves no copy of it behind.
+func (w *Writer) keep(p []byte) {
+	if need := len(w.buf) + len(p); cap(w.buf) < need {
 		old := w.buf
-		w.buf = append(make([]byte, 0, w.room()), old...)
+		w.buf = append(make([]byte, 0, max(need, min(w.room(), 2*cap(old)))), old...)
 		clear(old)
 	}
+	w.buf = append(w.buf, p...)
 }
 
 // Close seals what is left, ending with the final segment, has the permit agree, and only
@@ -148,9 +156,22 @@ func (w *Writer) Close() error {
 	}
 	// Set first: should dst panic, a second Close must not seal a second end.
 	w.closed = true
-	err := w.seal(w.buf, true)
+	var last []*chunk // one of each worker at most, see room
+	_ = w.seal(w.buf, true, func(c *chunk) bool {
+		if w.err == nil && c.err != nil {
+			w.fail(c.err)
+		}
+		last = append(last, c)
+		return true
+	})
+	if w.err == nil {
+		w.err = w.f.permit.Done(nil)
+	}
+	for _, c := range last {
+		w.give(c)
+	}
 	w.wipe()
-	return err
+	return w.err
 }
 
 // Abort gives the message up: what was written so far never opens, and Write and
@@ -159,33 +180,68 @@ func (w *Writer) Abort() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.closed && w.err == nil {
-		_ = w.fail(ErrClosed)
+		w.fail(ErrClosed)
+		w.wipe()
 	}
 }
 
-// seal makes one step and writes what came of it.
-func (w *Writer) seal(plaintext []byte, final bool) error {
-	if need := w.f.p.segment * w.step; cap(w.sealed) < need {
-		w.sealed = make([]byte, need)
-	}
-	out, err := w.f.seal(w.sealed, plaintext, w.pos, final)
-	if err == nil && final {
-		err = w.f.permit.Done(nil)
-		if err != nil {
-			w.err = err
-			return err
+// seal seals plaintext, which is full segments unless it is the rest of the message.
+func (w *Writer) seal(plaintext []byte, final bool, give func(*chunk) bool) error {
+	size, more := w.f.p.plain(), true
+	w.relay(func(c *chunk) bool {
+		if !more {
+			return false
 		}
+		n := min(w.step*size, len(plaintext))
+		c.grow(0, max(1, (n+size-1)/size)*w.f.p.segment)
+		w.number(c, plaintext[:n])
+		plaintext = plaintext[n:]
+		more = len(plaintext) > 0
+		c.final = final && !more
+		return true
+	}, give)
+	return w.err
+}
+
+// relay moves what take yields. Whatever a panic has interrupted must not be completed.
+func (w *Writer) relay(take, give func(*chunk) bool) {
+	whole := false
+	defer func() {
+		if !whole && w.err == nil {
+			w.fail(ErrClosed)
+		}
+		if w.err != nil {
+			w.wipe()
+		}
+	}()
+	relay(w.chunks, take, w.f.seal, give)
+	whole = true
+}
+
+// number makes in the next chunk of the message.
+func (w *Writer) number(c *chunk, in []byte) {
+	c.in, c.pos, c.final = in, w.pos, false
+	c.n = max(1, (len(in)+w.f.p.plain()-1)/w.f.p.plain())
+	w.pos += uint64(c.n)
+	w.step = w.f.ramp(w.step)
+}
+
+// give writes a chunk that has been sealed, unless one before it was not written.
+func (w *Writer) give(c *chunk) bool {
+	if w.err != nil {
+		return false
+	}
+	err := c.err
+	if err == nil {
+		err = w.f.permit.Still() // it may have waited
 	}
 	if err == nil {
-		err = writeAll(w.dst, out)
+		err = writeAll(w.dst, c.out)
 	}
 	if err != nil {
-		return w.fail(err)
+		w.fail(err)
 	}
-	w.pos += uint64(w.step)
-	w.step = min(2*w.step, w.f.most())
-	w.buf = w.buf[:0]
-	return nil
+	return err == nil
 }
 
 // writeAll passes b on. A sink that takes less without saying why has failed too.
@@ -199,16 +255,18 @@ func writeAll(dst io.Writer, b []byte) error {
 
 // fail makes what the permit says to err the answer to everything that follows. A
 // message that lost a piece must not be completed.
-func (w *Writer) fail(err error) error {
+func (w *Writer) fail(err error) {
 	if w.err = w.f.permit.Done(err); w.err == nil {
 		w.err = errors.Join(err, errPermit)
 	}
-	w.wipe()
-	return w.err
 }
 
 // wipe clears the plaintext. There are no keys to clear, see Permit.
 func (w *Writer) wipe() {
 	clear(w.buf[:cap(w.buf)])
-	w.buf = w.buf[:0]
+	w.buf = nil
+	for _, c := range w.chunks {
+		clear(c.room)
+		*c = chunk{}
+	}
 }

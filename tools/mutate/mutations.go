@@ -183,19 +183,19 @@ var mutations = []mutation{
 	{name: "hold-proves-once", file: "hold.go", tests: "LongOp", // I8
 		old: "\tg.from = h.from\n\tif err != nil", new: "\tg.from = h.from\n\tif h.g.e != nil && !h.g.inside {\n\t\treturn h.g, nil\n\t}\n\tif err != nil"},
 	{name: "hold-goes-on-after-an-error", file: "hold.go", tests: "LongOp",
-		old: "\tif h.err != nil {\n\t\treturn h.err\n\t}\n\tif h.ended", new: "\tif h.ended"},
+		old: "\tif h.err != nil {\n\t\treturn nil, h.err\n\t}\n\tif h.ended", new: "\tif h.ended"},
 	{name: "hold-ends-twice", file: "hold.go", tests: "LongOp", // I18
 		old: "\th.recorded = true\n", new: ""},
 	{name: "hold-forgets-its-error", file: "hold.go", tests: "LongOp",
 		old: "\t} else {\n\t\terr = h.err\n\t}\n", new: "\t}\n"},
 	{name: "hold-releases-without-asking", file: "hold.go", tests: "LongOp", // I8: denied during the step
-		old: "if rerr := h.t.still(ctx, h.g); rerr != nil {", new: "if rerr := error(nil); rerr != nil {"},
+		old: "if rerr := h.t.still(ctx, g); rerr != nil {", new: "if rerr := error(nil); rerr != nil {"},
 	{name: "hold-success-stands", file: "hold.go", tests: "Stream|LongOp", // I18
 		old: "\t\th.t.k.report(ctx, h.t.k.withheld(h.event, h.err))\n", new: ""},
 	{name: "hold-bytes-not-counted", file: "hold.go", tests: "LongOp", // I15
-		old: "q.charge(ctx, 0, size)", new: "q.charge(ctx, 0, 0)"},
+		old: "quota.charge(ctx, 0, size)", new: "quota.charge(ctx, 0, 0)"},
 	{name: "hold-keeps-close-waiting", file: "hold.go", tests: "LongOp", // I20
-		old: "\tdefer h.t.k.leave()\n\tif q :=", new: "\tif q :="},
+		old: "\tdefer h.t.k.leave()\n\tif h.seals &&", new: "\tif h.seals &&"},
 
 	// Who waits for whom.
 	{name: "late-denial-after-close", file: "calls.go", tests: "NoEventAfterClose", // I20
@@ -580,21 +580,31 @@ var mutations = []mutation{
 	{name: "floe-trailing-data-ignored", file: "internal/floe/reader.go", tests: ".",
 		old: "\t\tcase len(rest) > int(claim):\n\t\t\treturn n, length, false, ErrAuth // something follows the end\n", new: ""},
 	{name: "floe-release-behind-a-hole", file: "internal/floe/steps.go", tests: ".", // A13
-		old: "good < n && !bad[good] {", new: "good < n {"},
+		old: "\t\t\t\treturn nil // not lend", new: "\t\t\t\topened = c.out // not lend"},
 	{name: "floe-opened-stays-opened", file: "internal/floe/reader.go", dir: ".", tests: "Stream", // I8: opened before the denial
-		old: "if err := r.f.permit.Still(); err != nil {", new: "if err := error(nil); err != nil {"},
+		old: "\terr := r.f.permit.Still()\n", new: "\terr := error(nil)\n"},
 	{name: "floe-end-before-its-event", file: "internal/floe/reader.go", dir: ".", tests: "Stream", // I18
 		old: "if r.end(nil); r.err == nil {", new: "if r.over = true; r.err == nil {"},
 	{name: "floe-sealed-before-its-event", file: "internal/floe/writer.go", dir: ".", tests: "Stream",
 		old: "err = w.f.permit.Done(nil)", new: "err = nil"},
 	{name: "floe-two-encodings", file: "internal/floe/writer.go", tests: ".", // A21: an empty last segment
-		old: "len(w.buf) == 0 && len(p) > n {", new: "len(w.buf) == 0 && len(p) >= n {"},
+		old: "n = (len(p) - 1) / n * n", new: "n = len(p) / n * n"},
 	{name: "floe-writer-goes-on", file: "internal/floe/writer.go", tests: ".", // A19
 		old: "\tif w.err = w.f.permit.Done(err); w.err == nil {", new: "\tif _ = w.f.permit.Done(err); false {"},
 	{name: "floe-size-before-the-end", file: "internal/floe/readerat.go", dir: ".", tests: "Stream", // A16
-		old: "if err == nil && good != 1 {", new: "if err == nil && good > 1 {"},
+		old: "err == nil && c.good != 1 {", new: "err == nil && c.good > 1 {"},
 	{name: "floe-readerat-releases-all", file: "internal/floe/readerat.go", tests: ".",
-		old: "\t\t\tclear(p[:n]) // nothing is released beside an error but io.EOF\n\t\t\treturn 0, err\n", new: "\t\t\treturn n, err\n"},
+		old: "\t\tclear(p[:n]) // nothing is released beside an error but io.EOF\n\t\treturn 0, err\n", new: "\t\treturn n, err\n"},
+	{name: "floe-relay-gives-after-a-panic", file: "internal/floe/relay.go", tests: "Relay|Interrupted", // A19
+		old: "if !r.broken.Load() && !r.give(c) {", new: "if !r.give(c) {"},
+	{name: "floe-writer-papers-over-a-hole", file: "internal/floe/writer.go", tests: "WriterInterrupted", // A19
+		old: "\tif w.err != nil {\n\t\treturn false\n\t}\n\terr := c.err", new: "\terr := c.err"},
+	{name: "floe-writer-does-not-ask-again", file: "internal/floe/writer.go", tests: "StreamsAsk", // I8: denied while it waited for its turn
+		old: "err = w.f.permit.Still() // it may have waited", new: "err = nil"},
+	{name: "floe-reader-goes-on-behind-the-end", file: "internal/floe/reader.go", tests: "A13", // A13
+		old: "\tif r.err != nil {\n\t\tclear(c.out)\n\t\treturn\n\t}\n", new: ""},
+	{name: "floe-readerat-keeps-plaintext", file: "internal/floe/readerat.go", tests: "AllOrNothing",
+		old: "\t\tclear(c.result[:c.used])\n", new: ""},
 	{name: "stream-of-any-tenant", file: "stream.go", tests: "Stream",
 		old: "case f.Tenant != s.Tenant:", new: "case f.Tenant == \"\":"},
 	{name: "stream-outlives-its-ctx", file: "stream.go", tests: "Stream",
