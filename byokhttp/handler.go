@@ -44,7 +44,7 @@ type tenant interface {
 	Health(context.Context) (byok.Health, error)
 	Revoke(ctx context.Context, reason string) (byok.KeyStatus, error)
 	Rotate(context.Context, byok.Rotation) (byok.RotationResult, error)
-	Move(ctx context.Context, to byok.KeyID, reason string) (byok.Job, error)
+	MoveTo(ctx context.Context, m byok.Move) (byok.Job, error)
 	Job(ctx context.Context, id string) (byok.Job, error)
 	CancelJob(ctx context.Context, id, reason string) (byok.Job, error)
 	AcknowledgeWaiver(context.Context, byok.Acknowledgement) (byok.WaiverStatus, error)

@@ -139,8 +139,10 @@ func (t *fakeTenant) job(id, kind string) byok.Job {
 		Done: 5, Failed: 1, Left: 7, Actor: "ana", Reason: "new account", StartedAt: day, UpdatedAt: day.Add(time.Second)}
 }
 
-func (t *fakeTenant) Move(ctx context.Context, to byok.KeyID, reason string) (byok.Job, error) {
-	return t.job(testJob, byok.JobMove), t.note(ctx, "Move", []any{to, reason})
+func (t *fakeTenant) MoveTo(ctx context.Context, m byok.Move) (byok.Job, error) {
+	j := t.job(testJob, byok.JobMove)
+	j.ToOthers, j.ToPolicy = m.Others, m.Policy
+	return j, t.note(ctx, "MoveTo", m)
 }
 
 func (t *fakeTenant) Job(ctx context.Context, id string) (byok.Job, error) {

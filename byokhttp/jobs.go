@@ -8,14 +8,21 @@ import (
 
 // job is how far a rotation or a move is.
 type job struct {
-	ID                 string  `json:"id"`
-	OrganizationID     string  `json:"organization_id"`
-	Type               string  `json:"type"`
-	State              string  `json:"state"`
-	PausedBy           *string `json:"paused_by"` // BYOK_..., of what stopped it last
-	Method             *string `json:"method"`
-	FromCMKARN         string  `json:"from_cmk_arn"`
-	ToCMKARN           string  `json:"to_cmk_arn"`
+	ID             string  `json:"id"`
+	OrganizationID string  `json:"organization_id"`
+	Type           string  `json:"type"`
+	State          string  `json:"state"`
+	PausedBy       *string `json:"paused_by"` // BYOK_..., of what stopped it last
+	Method         *string `json:"method"`
+	FromCMKARN     string  `json:"from_cmk_arn"`
+	ToCMKARN       string  `json:"to_cmk_arn"`
+
+	// Beside these, of an organization that has several CMKs, or will: beyond the contract.
+	FromOthers []string    `json:"from_other_cmk_arns,omitempty"`
+	FromPolicy byok.Policy `json:"from_policy,omitempty"`
+	ToOthers   []string    `json:"to_other_cmk_arns,omitempty"`
+	ToPolicy   byok.Policy `json:"to_policy,omitempty"`
+
 	Done               int64   `json:"done"`
 	Failed             int64   `json:"failed"`
 	Left               int64   `json:"left"`
@@ -39,6 +46,10 @@ func newJob(tenant string, j byok.Job) job {
 		Method:         orNull(j.Method),
 		FromCMKARN:     j.From.ID,
 		ToCMKARN:       j.To.ID,
+		FromOthers:     arns(j.FromOthers),
+		FromPolicy:     j.FromPolicy,
+		ToOthers:       arns(j.ToOthers),
+		ToPolicy:       j.ToPolicy,
 		Done:           j.Done,
 		Failed:         j.Failed,
 		Left:           j.Left,
@@ -54,9 +65,17 @@ func newJob(tenant string, j byok.Job) job {
 	return out
 }
 
-// moveKey begins a move. It is 202, since nothing has moved yet: a process that Runs does the work.
+func arns(keys []byok.KeyID) (out []string) {
+	for _, k := range keys {
+		out = append(out, k.ID)
+	}
+	return out
+}
+
+// moveKey begins a move. It is 202, since nothing has moved yet: a process that Runs does the work. It does not end the say of a CMK
+// (byok.Move.FewerConsents): a token is not enough for that.
 func (h *handler) moveKey(c *call) (int, any, error) {
-	o, err := readObject(c.Request, "cmk_arn", "reason")
+	o, err := readObject(c.Request, "cmk_arn", "other_cmk_arns[]", "policy", "reason")
 	if err != nil {
 		return 0, nil, err
 	}
@@ -67,6 +86,14 @@ func (h *handler) moveKey(c *call) (int, any, error) {
 	if _, ok := o["cmk_arn"]; !ok {
 		return 0, nil, badRequest("cmk_arn is required.")
 	}
+	others, err := o.texts("other_cmk_arns", maxARN)
+	if err != nil {
+		return 0, nil, err
+	}
+	policy, err := o.text("policy", 8)
+	if err != nil {
+		return 0, nil, err
+	}
 	reason, err := o.text("reason", 1024)
 	if err != nil {
 		return 0, nil, err
@@ -74,7 +101,11 @@ func (h *handler) moveKey(c *call) (int, any, error) {
 	if err := h.count(c); err != nil {
 		return 0, nil, err
 	}
-	j, err := c.tenant.Move(c.Context(), byok.KeyID{Provider: h.provider, ID: arn}, reason)
+	m := byok.Move{Key: byok.KeyID{Provider: h.provider, ID: arn}, Policy: byok.Policy(policy), Reason: reason}
+	for _, other := range others {
+		m.Others = append(m.Others, byok.KeyID{Provider: h.provider, ID: other})
+	}
+	j, err := c.tenant.MoveTo(c.Context(), m)
 	return h.answerJob(c, http.StatusAccepted, j, err)
 }
 

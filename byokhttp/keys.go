@@ -35,7 +35,7 @@ type keyStatus struct {
 	MovingTo string `json:"moving_to_cmk_arn,omitempty"` // while a move, or the registration of such an organization, is under way
 	Job      string `json:"job_id,omitempty"`            // of that, or of a full rotation
 
-	// Of an organization with several CMKs, which this API shows and does not register: beyond the contract.
+	// Of an organization with several CMKs, which this API shows, moves to, and does not register: beyond the contract.
 	Policy byok.Policy `json:"policy,omitempty"`
 	CMKs   []cmk       `json:"cmks,omitempty"`
 }

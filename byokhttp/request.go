@@ -45,14 +45,14 @@ func readBody(r *http.Request) ([]byte, error) {
 	return b, nil
 }
 
-// object is a JSON object whose members are strings, bools, numbers or null: all
-// that the contract needs. A nested value is refused when it begins, so nothing
+// object is a JSON object whose members are strings, bools, numbers, null or short lists of strings: all
+// that the contract needs. Any other nested value is refused when it begins, so nothing
 // recurses however deep it goes.
 type object map[string]any
 
 // readObject reads the body strictly. encoding/json on a struct would not do: it
 // takes the last of two members with one name, finds members without regard to
-// case, and replaces what is not UTF-8.
+// case, and replaces what is not UTF-8. A known name that ends in "[]" is that of a list.
 func readObject(r *http.Request, known ...string) (object, error) {
 	body, err := readBody(r)
 	if err != nil {
@@ -73,8 +73,9 @@ func readObject(r *http.Request, known ...string) (object, error) {
 		if err != nil || !ok {
 			return nil, badRequest("The body is not valid JSON.")
 		}
-		if !slices.Contains(known, name) {
-			return nil, badRequest("The body has a member that this endpoint does not know. Known are: %s.", strings.Join(known, ", "))
+		list := slices.Contains(known, name+"[]")
+		if !list && !slices.Contains(known, name) || strings.HasSuffix(name, "[]") {
+			return nil, badRequest("The body has a member that this endpoint does not know. Known are: %s.", strings.ReplaceAll(strings.Join(known, ", "), "[]", ""))
 		}
 		if _, twice := o[name]; twice {
 			return nil, badRequest("%s is given twice.", name)
@@ -82,6 +83,12 @@ func readObject(r *http.Request, known ...string) (object, error) {
 		v, err := d.Token()
 		if err != nil {
 			return nil, badRequest("The body is not valid JSON.")
+		}
+		if v == json.Delim('[') && list {
+			if o[name], err = readList(d, name); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if _, nested := v.(json.Delim); nested {
 			return nil, badRequest("%s must be neither an object nor an array.", name)
@@ -95,6 +102,47 @@ func readObject(r *http.Request, known ...string) (object, error) {
 		return nil, badRequest("The body has something after its JSON object.")
 	}
 	return o, nil
+}
+
+// maxList is how long a list may be: one longer than any that is accepted.
+const maxList = 8
+
+// readList reads a list of strings, whose bracket has been read.
+func readList(d *json.Decoder, name string) ([]string, error) {
+	out := []string{}
+	for d.More() {
+		t, err := d.Token()
+		s, ok := t.(string)
+		switch {
+		case err != nil:
+			return nil, badRequest("The body is not valid JSON.")
+		case !ok || len(out) == maxList:
+			return nil, badRequest("%s must be a list of at most %d strings.", name, maxList)
+		}
+		out = append(out, s)
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, badRequest("The body is not valid JSON.")
+	}
+	return out, nil
+}
+
+// texts returns a member that is a list of strings of at most limit bytes each; none if it is not there.
+func (o object) texts(name string, limit int) ([]string, error) {
+	v, ok := o[name]
+	if !ok {
+		return nil, nil
+	}
+	list, ok := v.([]string)
+	if !ok {
+		return nil, badRequest("%s must be a list.", name)
+	}
+	for _, s := range list {
+		if _, err := (object{name: s}).text(name, limit); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // text returns a string member of at most limit bytes; "" if it is not there.

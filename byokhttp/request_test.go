@@ -3,6 +3,7 @@ package byokhttp
 import (
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,47 @@ func TestJSONAbuse_K14(t *testing.T) {
 				t.Errorf("%s: %s reached the tenant", path, name)
 			}
 		}
+	}
+}
+
+// A move to several CMKs: a list is a list of strings, and of no more than there can be, and nothing else may be one.
+func TestMoveToSeveral(t *testing.T) {
+	e := newEnv(t, nil)
+	for _, body := range []string{
+		`{"cmk_arn":"x","other_cmk_arns":"y"}`,
+		`{"cmk_arn":"x","other_cmk_arns":null}`,
+		`{"cmk_arn":"x","other_cmk_arns":{}}`,
+		`{"cmk_arn":"x","other_cmk_arns":[1]}`,
+		`{"cmk_arn":"x","other_cmk_arns":[null]}`,
+		`{"cmk_arn":"x","other_cmk_arns":[["y"]]}`,
+		`{"cmk_arn":"x","other_cmk_arns":["y"}`,
+		`{"cmk_arn":"x","other_cmk_arns":["y",]}`,
+		`{"cmk_arn":"x","other_cmk_arns":["y"`,
+		`{"cmk_arn":"x","other_cmk_arns":["y"],"other_cmk_arns":["y"]}`,
+		`{"cmk_arn":"x","other_cmk_arns[]":["y"]}`,
+		`{"cmk_arn":"x","other_cmk_arns":["1","2","3","4","5","6","7","8","9"]}`,
+		`{"cmk_arn":"x","other_cmk_arns":["` + strings.Repeat("a", maxARN+1) + `"]}`,
+		`{"cmk_arn":"x","other_cmk_arns":["a\u0000"]}`,
+		`{"cmk_arn":"x","other_cmk_arns":` + strings.Repeat("[", 30_000),
+		`{"cmk_arn":["x"],"policy":"any"}`,
+		`{"cmk_arn":"x","policy":["any"]}`,
+		`{"cmk_arn":"x","policy":"whatever"}x`,
+		`{"cmk_arn":"x","fewer_consents":true}`,
+		`{"other_cmk_arns":["x"]}`,
+	} {
+		wantProblem(t, e.do(tokenAcme, "POST", "/keys/move", body), 400, "BYOK_014")
+	}
+	if len(e.tenants["acme"].calls) != 0 {
+		t.Errorf("reached the tenant: %v", e.tenants["acme"].calls)
+	}
+	w := e.do(tokenAcme, "POST", "/keys/move", `{"cmk_arn":"x","other_cmk_arns":["y","z"],"policy":"all","reason":"why"}`)
+	want := byok.Move{Key: byok.KeyID{Provider: "aws-kms", ID: "x"}, Others: []byok.KeyID{{Provider: "aws-kms", ID: "y"}, {Provider: "aws-kms", ID: "z"}},
+		Policy: byok.PolicyAll, Reason: "why"}
+	if got := e.tenants["acme"].last; w.Code != 202 || !reflect.DeepEqual(got, want) {
+		t.Errorf("%d: %+v", w.Code, got)
+	}
+	if b := w.Body.String(); !strings.Contains(b, `"to_other_cmk_arns":["y","z"]`) || !strings.Contains(b, `"to_policy":"all"`) {
+		t.Error(b)
 	}
 }
 

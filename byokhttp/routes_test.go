@@ -288,7 +288,7 @@ func TestArgumentsArrive(t *testing.T) {
 		{"POST", "/legal-waiver/acknowledge", strings.Replace(ackAll, "{", `{"waiver_version":"1.0",`, 1),
 			byok.Acknowledgement{DataLossRisk: true, KeyManagement: true, NoLiability: true, Version: "1.0"}},
 		{"POST", "/keys/rotate", `{"rotation_type":"full","reason":"yearly"}`, byok.Rotation{Type: "full", Reason: "yearly"}},
-		{"POST", "/keys/move", `{"cmk_arn":"` + testARN + `","reason":"new account"}`, []any{byok.KeyID{Provider: "other-kms", ID: testARN}, "new account"}},
+		{"POST", "/keys/move", `{"cmk_arn":"` + testARN + `","reason":"new account"}`, byok.Move{Key: byok.KeyID{Provider: "other-kms", ID: testARN}, Reason: "new account"}},
 		{"GET", "/keys/rotate/" + testJob, "", testJob},
 		{"GET", "/keys/move/" + testJob, "", testJob},
 		{"DELETE", "/keys/move/" + testJob, "", []any{testJob, "cancelled through the API"}},
