@@ -237,9 +237,9 @@ func (t *tenantCache) takeTarget(ctx context.Context, to keySet, held []*heldCla
 	return takeAll(ctx, t, held)
 }
 
-// left remembers what the tenant leaves with the platform's keys, and begins a new generation: what is
+// left remembers what the tenant leaves with the platform's keys. The caller begins a new generation: what is
 // sealed from now on is under data keys that none of them has wrapped.
-func (s *state) left(keys []KeyID) []Warning {
+func (s *state) left(keys []KeyID, to KeyID) []Warning {
 	if s.DataKeys > 0 || s.Carried {
 		s.Elsewhere = &elsewhere{Keys: keys, DataKeys: s.DataKeys, Generation: s.Generation, Carried: s.Carried}
 	}
@@ -247,12 +247,12 @@ func (s *state) left(keys []KeyID) []Warning {
 	if s.Elsewhere == nil {
 		return nil
 	}
-	return []Warning{{Kind: WarnDataKeysOnceElsewhere, Key: s.Key, DataKeys: s.DataKeys}}
+	return []Warning{{Kind: WarnDataKeysOnceElsewhere, Key: to, DataKeys: s.DataKeys}}
 }
 
 // own makes s, which has been switched, that of a tenant with a key.
 func (s *state) own(o *ownKey, at time.Time) []Warning {
-	warnings := s.left(s.Former)
+	warnings := s.left(s.Former, s.Key)
 	s.Alias, s.Description, s.Drillable = o.Alias, o.Description, o.Drillable
 	s.CreatedAt, s.LastRotationAt = at, at
 	s.Generation++

@@ -103,6 +103,10 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 			return change{}, err
 		}
 		now := *event
+		var warnings []Warning
+		if s.Platform { // nothing was under it, or it was given up
+			warnings, s.Former = s.left(append(slices.Clone(s.Former), s.Key), wanted.Key), nil
+		}
 		if s.Generation == 0 || s.DataKeys > 0 && !s.sameKeys(wanted) {
 			s.Generation++ // all data keys of a generation are wrapped by the same keys
 		}
@@ -114,12 +118,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 		if s.Key != r.Key { // these are about the other CMK
 			s.LastRotationAt, s.MaterialID, s.MaterialAt = time.Time{}, "", time.Time{}
 		}
-		platforms := append(slices.Clone(s.Former), s.Key)
 		s.keySet = wanted.keySet
-		var warnings []Warning
-		if s.Platform { // nothing was under it, or it was given up
-			warnings, s.Former = s.left(platforms), nil
-		}
 		s.Alias, s.Description, s.Binding = r.Alias, r.Description, binding
 		s.Drillable = r.Drillable
 		s.CreatedAt, s.LastValidatedAt = now.Time, now.Time
@@ -176,9 +175,14 @@ var errAnyAlone = fmt.Errorf("%w: this Keeper makes nothing that each of several
 // validate uses a CMK, and then looks at who has claimed it. shares: it is a further key of all, which
 // restricts and opens nothing. So it may be one that many tenants share, and whom its policy lets in is no matter.
 //
-// KMS is asked before anybody's claim is looked at: a stranger to the CMK learns nothing
-// about who is a customer.
+// KMS is asked before any tenant's claim is looked at: a stranger to the CMK learns nothing
+// about who is a customer. If it is the platform's, KMS is not asked at all.
 func (t *tenantCache) validate(ctx context.Context, key KeyID, shares bool, event *Event) (held *heldClaim, binding string, err error) {
+	if held, err = t.k.readClaim(ctx, key); err != nil {
+		return nil, "", err
+	} else if held.platform { // which another Keeper was given
+		return nil, "", ErrKeyTaken
+	}
 	p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: key, pool: &t.budget.control}}
 	defer func() { event.Calls = append(event.Calls, p.calls...) }()
 	if binding, err = p.validate(ctx); err != nil {
