@@ -108,6 +108,12 @@ func (t *tenantCache) adopt(ctx context.Context) error {
 
 // adopted makes s that of a tenant under the platform's key, and returns the writes for that beside it.
 func (t *tenantCache) adopted(ctx context.Context, s *state) ([]Item, error) {
+	t.mu.RLock()
+	seen := t.state
+	t.mu.RUnlock()
+	if seen != nil && seen.revision > s.revision { // a stop looks at such a state
+		return nil, errRolledBack
+	}
 	if err := t.k.fleet.refusal(); err != nil {
 		return nil, err
 	}

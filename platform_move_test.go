@@ -161,6 +161,12 @@ func TestPlatformTenantRevokes(t *testing.T) {
 			_, err = k.Seal(t.Context(), all[0].scope, nil, nil)
 			want(t, "Seal", err, byok.ErrKeyRemoved)
 		}
+		next := awskms.Key(env.NewPlatformCMK().ARN())
+		both, err := byok.New(byoktest.Service, env.Keys, env.Store, env.Audit, &byok.Options{PlatformKeys: []byok.KeyID{next, awskms.Key(env.PlatformCMK.ARN())}})
+		want(t, "New", err, nil)
+		defer both.Close()
+		_, err = both.Tenant("acme").Move(t.Context(), next, "")
+		want(t, "Move to another one of the platform's", err, byok.ErrNotRegistered)
 		if len(env.Fake.Calls()) != mark {
 			t.Errorf("KMS was asked %d times", len(env.Fake.Calls())-mark)
 		}
@@ -200,6 +206,10 @@ func TestPlatformTenantAbandons(t *testing.T) {
 		mark := len(env.Fake.Calls())
 		r := registration(cmk)
 		r.AbandonExistingData = true
+		_, err = acme.Register(t.Context(), r)
+		want(t, "Register without a Revoke", err, byok.ErrArgument)
+		_, err = acme.Revoke(t.Context(), "")
+		want(t, "Revoke", err, nil)
 		s, err := acme.Register(t.Context(), r)
 		want(t, "Register", err, nil)
 		if s.Status != byok.StatusActive || s.PlatformKey || s.OnceElsewhere != 3 || fmt.Sprint(s.Warnings) != "[data_keys_once_wrapped_elsewhere]" || s.DEKVersion != 2 {
@@ -357,6 +367,38 @@ func TestPlatformKeyChanges(t *testing.T) {
 			t.Errorf("back: %v", err)
 		}
 		matchCalls(t, env, env.Audit.All())
+	})
+}
+
+// A process that was not given the platform's CMK leaves the job to those that were, and does not stop them.
+func TestPlatformJobsAreForThoseWhoMay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, &byoktest.Options{Platform: true})
+		k, acme := env.Keeper, env.Keeper.Tenant("acme")
+		all := sealMany(t, k, 20)
+		unaware, err := byok.New(byoktest.Service, env.Keys, env.Store, env.Audit, nil)
+		want(t, "New", err, nil)
+		defer unaware.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = unaware.Run(ctx) }()
+		_, err = acme.AcknowledgeWaiver(ctx, accepted)
+		want(t, "AcknowledgeWaiver", err, nil)
+		s, err := acme.Register(ctx, registration(env.CMK("acme")))
+		want(t, "Register", err, nil)
+		mark := len(env.Fake.Calls())
+		time.Sleep(5 * time.Minute)
+		j, err := runJob(ctx, unaware.Tenant("acme"), s.Job)
+		if !errors.Is(err, byok.ErrNotRegistered) || j.State != byok.JobRunning || len(env.Fake.Calls()) != mark {
+			t.Errorf("%+v, %v, and %d requests", j, err, len(env.Fake.Calls())-mark)
+		}
+		go func() { _ = k.Run(ctx) }()
+		time.Sleep(time.Minute)
+		if s, err := acme.Status(ctx); err != nil || s.Status != byok.StatusActive || s.Job != "" {
+			t.Errorf("%+v, %v", s, err)
+		}
+		env.PlatformCMK.Disable()
+		all.open(t, unaware)
 	})
 }
 

@@ -302,9 +302,13 @@ func TestPlatformKeyDenied(t *testing.T) {
 func TestPlatformKeyIsNobodys(t *testing.T) {
 	env := byoktest.New(t, &byoktest.Options{Platform: true, Keeper: &byok.Options{AllowUnboundPolicy: true, AllowAnyKeyToOpenAlone: true}})
 	platform := awskms.Key(env.PlatformCMK.ARN())
+	_, err := env.Keeper.Tenant("first").Register(t.Context(), byok.Registration{Key: platform}) // nobody is under it yet
+	if err != byok.ErrKeyTaken || len(env.Fake.Calls()) != 0 {
+		t.Errorf("%v, and %d requests", err, len(env.Fake.Calls()))
+	}
 	seal(t, env.Keeper, "somebody", "x", "")
 	acme, own := env.Tenant("acme")
-	_, err := acme.Move(t.Context(), platform, "")
+	_, err = acme.Move(t.Context(), platform, "")
 	if !errors.Is(err, byok.ErrKeyTaken) || err.Error() != byok.ErrKeyTaken.Error() {
 		t.Errorf("Move: %v", err)
 	}
@@ -358,10 +362,12 @@ func TestPlatformKeyIsNobodys(t *testing.T) {
 
 // A tenant whose state the Store has lost is not a new one.
 func TestPlatformKeyNotForTheForgotten(t *testing.T) {
-	for _, lost := range [][]string{{"state"}, {"state", "tenants"}} {
+	for i, lost := range [][]string{{"state"}, {"state"}, {"state", "tenants"}} {
 		env := byoktest.New(t, nil)
 		env.Tenant("acme")
-		seal(t, env.Keeper, "acme", "x", "")
+		if i > 0 {
+			seal(t, env.Keeper, "acme", "x", "")
+		}
 		cmk := env.NewPlatformCMK()
 		store := &forgetful{env.Store, lost}
 		k, err := byok.New(byoktest.Service, env.Keys, store, env.Audit, &byok.Options{PlatformKeys: []byok.KeyID{awskms.Key(cmk.ARN())}})
@@ -389,6 +395,50 @@ func (f *forgetful) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
 		return byok.Item{}, byok.ErrNotFound
 	}
 	return f.Store.Get(ctx, r)
+}
+
+// A Store that has been rolled back makes nobody new: not for who noticed, nor for who stops.
+func TestPlatformKeyOnARolledBackStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &backupStore{inner: new(byok.MemStore)}
+		env := byoktest.New(t, &byoktest.Options{Store: store, Platform: true})
+		parts := []string{"tenant:acme", "tenants", "cmk", "changes"}
+		env.Tenant("first")
+		k := process(t, env)
+		time.Sleep(2 * time.Second)
+		backup := copyStore(t, store.now(), parts...)
+		acme, _ := env.Tenant("acme")
+		seal(t, env.Keeper, "acme", "x", "")
+		seal(t, k, "acme", "x", "")
+		time.Sleep(2 * time.Second)
+		store.swap(backup)
+		time.Sleep(2 * time.Second)
+		mark := len(env.Fake.Calls())
+		for _, tenant := range []string{"acme", "new"} {
+			_, err := k.Seal(t.Context(), byok.Scope{Tenant: tenant}, nil, nil)
+			want(t, "Seal", err, byok.ErrStore)
+			_, err = k.Tenant(tenant).Suspend(t.Context(), "")
+			want(t, "Suspend", err, byok.ErrStore)
+		}
+		_, err := acme.Suspend(t.Context(), "") // by a process that does not follow changes, but has seen this tenant
+		want(t, "Suspend", err, byok.ErrStore)
+		if items, err := backup.List(t.Context(), "tenant:acme", "", 10); err != nil || len(items) > 0 || len(env.Fake.Calls()) != mark {
+			t.Errorf("%v, %v, and %d requests", items, err, len(env.Fake.Calls())-mark)
+		}
+	})
+}
+
+// The platform's CMK is not probed for its tenants: it lets us in for all of them.
+func TestPlatformKeyIsNotProbed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, &byoktest.Options{Platform: true})
+		seal(t, env.Keeper, "acme", "x", "")
+		mark := len(env.Fake.Calls())
+		days(t, 2, env.Keeper)
+		if s, err := env.Keeper.Tenant("acme").Status(t.Context()); err != nil || s.Warnings != nil || len(env.Fake.Calls()) != mark {
+			t.Errorf("%+v, %v, and %d requests", s, err, len(env.Fake.Calls())-mark)
+		}
+	})
 }
 
 // A state that no command leaves is damage, and not an instruction.

@@ -210,6 +210,8 @@ func (t *tenantCache) mayRegister(ctx context.Context, s, wanted *state, abandon
 		return false, ErrJobRunning
 	case s.Platform && !abandonData && (s.DataKeys > 0 || s.Carried):
 		return false, errLeaves
+	case s.Lifecycle == lifecyclePlatform && (s.DataKeys > 0 || s.Carried): // whose processes are sealing now
+		return false, fmt.Errorf("%w: Revoke first, to give up what the platform's key has wrapped", ErrArgument)
 	case s.Platform:
 		return s.DataKeys > 0 || s.Carried, nil
 	case s.Lifecycle == lifecycleNone || s.sameKeys(wanted):

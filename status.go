@@ -130,7 +130,8 @@ type Registration struct {
 
 	// AbandonExistingData registers another CMK than the one that wraps the
 	// tenant's data keys, and gives up opening what they sealed. Nothing is deleted: registering
-	// the old CMK again opens it again. That does not work if it is the platform's.
+	// the old CMK again opens it again. That does not work if it is the platform's. What is given up has to be stopped
+	// first, by Revoke; and since processes that do not Run seal with the old data keys for MaxAge after it, wait that long.
 	AbandonExistingData bool
 
 	// Drillable lets a revocation drill block this tenant; see Tenant.SetDrillable.
