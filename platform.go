@@ -3,7 +3,6 @@ package byok
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -21,8 +20,8 @@ import (
 // and refuses whoever was anything else. What a Store has forgotten of a tenant is told from a new tenant as well as the
 // Store permits.
 
-// maxPlatformKeys is as many as Rewrap remembers.
-const maxPlatformKeys = maxFormer
+// maxPlatformKeys is fewer than Rewrap remembers.
+const maxPlatformKeys = 8
 
 func platformKeysOK(keys []KeyID) bool {
 	for i, key := range keys {
@@ -177,12 +176,8 @@ var errLeaves = errors.New("byok: data keys are to be moved first")
 
 // leavePlatform begins the registration of a tenant whose data keys are under the platform's CMK: they are moved to its own
 // first, as in Move, and the switch registers it.
-func (t *tenantCache) leavePlatform(ctx context.Context, wanted *state, r Registration, event *Event) (*state, error) {
-	if wanted.Policy != "" {
-		return nil, fmt.Errorf("%w: a tenant with data under the platform's key registers one key first", ErrArgument)
-	}
-	event.Reason = "begun: what the platform's key has wrapped is moved first"
-	_, begun, err := t.move(ctx, Move{Key: r.Key}, &ownKey{r.Alias, r.Description, r.Drillable}, event)
+func (t *tenantCache) leavePlatform(ctx context.Context, r Registration, event *Event) (*state, error) {
+	_, begun, err := t.move(ctx, Move{Key: r.Key, Others: r.Others, Policy: r.Policy, Reason: "what the platform's key has wrapped is moved first"}, &ownKey{r.Alias, r.Description, r.Drillable}, event)
 	if !begun && err != nil {
 		return nil, err
 	}

@@ -55,6 +55,38 @@ func TestPlatformTenantWithoutData(t *testing.T) {
 	})
 }
 
+// It can register several at once.
+func TestPlatformTenantRegistersSeveral(t *testing.T) {
+	for _, policy := range []byok.Policy{byok.PolicyAll, byok.PolicyAny} {
+		synctest.Test(t, func(t *testing.T) {
+			env := byoktest.New(t, &byoktest.Options{Platform: true, Keeper: &byok.Options{AllowAnyKeyToOpenAlone: true}})
+			k, acme := env.Keeper, env.Keeper.Tenant("acme")
+			all := sealMany(t, k, 20)
+			_, err := acme.AcknowledgeWaiver(t.Context(), accepted)
+			want(t, "AcknowledgeWaiver", err, nil)
+			first, second := env.CMK("acme"), env.CMK("acme")
+			s, err := acme.Register(t.Context(), byok.Registration{Key: awskms.Key(first.ARN()), Others: []byok.KeyID{awskms.Key(second.ARN())}, Policy: policy})
+			want(t, "Register", err, nil)
+			if s.Status != byok.StatusPlatform || s.Policy != "" {
+				t.Errorf("%+v", s)
+			}
+			finish(t, acme, s.Job)
+			env.PlatformCMK.Disable()
+			all.open(t, k)
+			all = append(all, sealMany(t, k, 20)...)
+			all.open(t, env.NewKeeper())
+			if s, err = acme.Status(t.Context()); err != nil || s.Policy != policy || len(s.Keys) != 2 || s.OnceElsewhere != 20 || s.DEKVersion != 2 {
+				t.Errorf("%+v, %v", s, err)
+			}
+			second.Disable()
+			time.Sleep(2 * time.Minute)
+			_, err = k.Open(t.Context(), all[0].scope, all[0].sealed, nil)
+			want(t, "Open while one of them denies", err, byok.ErrKeyDenied)
+			matchCalls(t, env, env.Audit.All())
+		})
+	}
+}
+
 // The waiver is for who has a key: until it is acknowledged the tenant goes on as before, and does not switch.
 func TestPlatformTenantWaitsForTheWaiver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

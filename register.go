@@ -27,7 +27,7 @@ import (
 // wrapped is wrapped under the new one first, as in [Tenant.Move], by the job that the status names beside MovingTo, and Seal and Open
 // go on meanwhile. The switch makes the key the tenant's, if the current waiver is acknowledged; until then it waits. It
 // begins a new generation of data keys, and nothing brings the tenant back. The platform's CMK must work too,
-// else nothing changes; ErrSuspended and ErrJobRunning are possible then, and one key is registered at a time. The same
+// else nothing changes; ErrSuspended and ErrJobRunning are possible then. The same
 // call again returns the same job; [Tenant.CancelJob] ends it until it has switched.
 //
 // With Registration.Others the tenant has several CMKs, each of which can stop it. Each is
@@ -77,7 +77,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 		_, err = t.mayRegister(ctx, s, wanted, r.AbandonExistingData)
 	}
 	if err == errLeaves {
-		return t.leavePlatform(ctx, wanted, r, event)
+		return t.leavePlatform(ctx, r, event)
 	}
 	if err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 		return ch, nil
 	})
 	if err == errLeaves { // the first data key was made meanwhile
-		return t.leavePlatform(ctx, wanted, r, event)
+		return t.leavePlatform(ctx, r, event)
 	}
 	if s == nil {
 		return nil, err
