@@ -119,7 +119,9 @@ func (k *Keeper) readClaim(ctx context.Context, key KeyID) (*heldClaim, error) {
 }
 
 // releaseClaims returns the writes that free those of the CMKs that the tenant has claimed for itself. Shared
-// ones stay shared: nobody keeps a list of who does.
+// ones stay shared for good: envelopes and backups may need them, which no list tells of, and under a policy that lets in everybody
+// the next tenant could own one and keep this one from coming back. It costs nobody anything: others share it too, and an owner is who the
+// policy is bound to.
 func (k *Keeper) releaseClaims(ctx context.Context, keys []KeyID, tenant string) (writes []Item, err error) {
 	for i, key := range keys {
 		if slices.Contains(keys[:i], key) {

@@ -353,3 +353,37 @@ func TestC4_TwoDataKeysOfAny(t *testing.T) {
 	}
 	mustOpen(t, s.k, "acme", a, "", "x")
 }
+
+// A CMK that a tenant shared stays shared when the tenant has moved away from it: backups, and envelopes that carry their data key, may be
+// under it, so nobody may own it by a policy that lets in everybody, and the tenant can come back. Other tenants share it
+// as before, and whose it is by its policy owns it.
+func TestSharedClaimsStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSeveral(t, 4, &byok.Options{AllowUnboundPolicy: true, PerOperation: true})
+		everybody := strings.NewReplacer("StringEquals", "StringLike", `"acme"`, `"*"`).Replace(s.cmks[1].Policy())
+		s.cmks[1].SetPolicy(everybody)
+		all := byok.Registration{Key: s.ids()[0], Others: s.ids()[1:2], Policy: byok.PolicyAll}
+		s.register(all)
+		sealed := seal(t, s.k, "acme", "x", "")
+		time.Sleep(2 * time.Second)
+		job, err := s.acme.MoveTo(t.Context(), byok.Move{Key: s.ids()[0], Others: s.ids()[2:3], Policy: byok.PolicyAll})
+		want(t, "MoveTo", err, nil)
+		finish(t, s.acme, job.ID)
+		other := s.k.Tenant("other")
+		_, err = other.Register(t.Context(), byok.Registration{Key: s.ids()[1]})
+		want(t, "Register of what is shared", err, byok.ErrKeyTaken)
+		others := s.key(4, "other")
+		_, err = other.Register(t.Context(), byok.Registration{Key: awskms.Key(others.ARN()), Others: s.ids()[1:2], Policy: byok.PolicyAll})
+		want(t, "Register as a further one", err, nil)
+		_, err = open(t, s.k, "acme", sealed, "")
+		want(t, "Open", err, byok.ErrOpen)
+		time.Sleep(2 * time.Second)
+		job, err = s.acme.MoveTo(t.Context(), byok.Move{Key: s.ids()[0], Others: s.ids()[1:2], Policy: byok.PolicyAll})
+		want(t, "MoveTo back", err, nil)
+		finish(t, s.acme, job.ID)
+		mustOpen(t, s.k, "acme", sealed, "", "x")
+		s.cmks[1].SetPolicy(awskms.KeyPolicy(keyAccount(1), byoktest.PlatformRole, s.k.Tenant("owner").EncryptionContext()).JSON())
+		_, err = s.k.Tenant("owner").Register(t.Context(), byok.Registration{Key: s.ids()[1]})
+		want(t, "Register by its owner", err, nil)
+	})
+}

@@ -163,7 +163,7 @@ func TestMoveTo_CancelledAndClaims(t *testing.T) {
 		finish(t, s.acme, id)
 		expect("all of C, A, B", "map[0:true 1:true 2:acmefalse]")
 		time.Sleep(2 * time.Second)
-		id = begin(allCAB, oneA)
+		begin(allCAB, oneA)
 		_, err = s.acme.Revoke(t.Context(), "")
 		want(t, "Revoke", err, nil)
 		expect("revoked while moving to A", "map[1:true]")
