@@ -9,6 +9,7 @@ import (
 	mrand "math/rand/v2"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -205,6 +206,9 @@ func (s *site) check(all bool) (opened, keys int) {
 	return opened, checkStore(s.t, store, customers)
 }
 
+// killedBefore finds the statement in what a crasher says when it is killed at a point.
+var killedBefore = regexp.MustCompile(`killed before (BEGIN|COMMIT|[A-Z]+ (?:INTO )?[A-Za-z_]+)`)
+
 // A process is killed before each statement that it sends (each fourth, unless there are
 // to be many kills), from the first one of an empty database on: what it has
 // acknowledged is there, and another process begins and ends the same things all over.
@@ -217,14 +221,15 @@ func TestG3_KillPoints(t *testing.T) {
 		if *kills >= 200 {
 			stride = 1
 		}
-		sites := map[int]*site{}
+		sites, before := map[int]*site{}, map[string]int{}
 		for at := 1 + mrand.IntN(stride); ; at += stride {
 			s := empty()
 			s.patience = true
 			s.newTenant("acme")
 			c := s.config("life")
 			c.KillAt = at
-			acks, killed := startCrasher(t, c).rest()
+			p := startCrasher(t, c)
+			acks, killed := p.rest()
 			if !killed {
 				if n := acks[len(acks)-1]; n.Op != "end" || int(n.N) >= at {
 					t.Fatalf("a life ended with %+v, at point %d", n, at)
@@ -233,6 +238,11 @@ func TestG3_KillPoints(t *testing.T) {
 			}
 			sites[at] = s
 			s.heard(acks)
+			if name := killedBefore.FindStringSubmatch(p.errs.String()); name != nil {
+				before[name[1]]++
+			} else {
+				t.Errorf("killed at point %d, and does not say before what: %s", at, p.errs)
+			}
 			if s.check(false); t.Failed() {
 				t.Fatalf("killed at point %d", at)
 			}
@@ -254,7 +264,7 @@ func TestG3_KillPoints(t *testing.T) {
 		if len(sites)*stride < 150 {
 			t.Errorf("only %d points: this test could pass on nothing", len(sites))
 		}
-		t.Logf("killed at %d points; %d records open", len(sites), opened)
+		t.Logf("killed at %d points, before %v; %d records open", len(sites), before, opened)
 	})
 }
 
