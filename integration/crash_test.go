@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	mrand "math/rand/v2"
@@ -428,9 +429,9 @@ func TestG3_KillMigrations(t *testing.T) {
 				}
 			}
 			s.newTenant("acme")
-			_, _, k := s.open()
+			db, _, k := s.open()
 			err := register(t.Context(), k.Tenant("acme"), s.customers["acme"].cmk, func(op string) { s.heard([]ack{{Op: op, Tenant: "acme"}}) })
-			if err != nil {
+			if err = errors.Join(err, k.Close(), db.Close()); err != nil {
 				t.Fatalf("after kill %d: %v", n, err)
 			}
 			if s.check(true); t.Failed() {
