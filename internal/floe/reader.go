@@ -130,6 +130,9 @@ func (r *Reader) relay(n int, next func() bool) {
 			if !r.over {
 				r.end(ErrClosed)
 			}
+			if r.err == io.EOF {
+				r.err = ErrClosed // it is no end to what was handed out
+			}
 			r.wipe()
 		}
 	}()

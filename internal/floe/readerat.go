@@ -74,27 +74,14 @@ func (r *ReaderAt) ReadAt(p []byte, off int64) (n int, err error) {
 		return 0, err
 	}
 	defer r.give(chunks)
-	if len(p) > 0 {
-		take := func(c *chunk) bool {
-			c.pos, c.n = uint64(next), int(min(last-next+1, int64(r.f.most())))
-			next += int64(c.n)
-			return c.n > 0
-		}
-		give := func(c *chunk) bool {
-			if err == nil {
-				if err = r.check(c); err == nil {
-					n += copy(p[n:], c.out[off+int64(n)-int64(c.pos)*plain:])
-				}
-			}
-			return err == nil
-		}
-		if take(chunks[0]); next > last {
-			r.open(chunks[0])
-			give(chunks[0])
-		} else {
-			next = off / plain
-			relay(chunks, take, r.open, give)
-		}
+	switch c := chunks[0]; {
+	case len(p) == 0:
+	case last-next < int64(r.f.most()):
+		c.pos, c.n = uint64(next), int(last-next+1)
+		r.open(c)
+		n, err = r.copy(p, off, c)
+	default:
+		n, err = r.readMany(p, off, chunks)
 	}
 	if err != nil {
 		clear(p[:n]) // nothing is released beside an error but io.EOF
@@ -104,6 +91,33 @@ func (r *ReaderAt) ReadAt(p []byte, off int64) (n int, err error) {
 		err = io.EOF
 	}
 	return n, err
+}
+
+// readMany is ReadAt with workers.
+func (r *ReaderAt) readMany(p []byte, off int64, chunks []*chunk) (n int, err error) {
+	plain := int64(r.f.p.plain())
+	next, last := off/plain, (off+int64(len(p))-1)/plain
+	relay(chunks, func(c *chunk) bool {
+		c.pos, c.n = uint64(next), int(min(last-next+1, int64(r.f.most())))
+		next += int64(c.n)
+		return c.n > 0
+	}, r.open, func(c *chunk) bool {
+		if err == nil {
+			var k int
+			k, err = r.copy(p[n:], off+int64(n), c)
+			n += k
+		}
+		return err == nil
+	})
+	return n, err
+}
+
+// copy releases to p what c has from off on, or says why not.
+func (r *ReaderAt) copy(p []byte, off int64, c *chunk) (int, error) {
+	if err := r.check(c); err != nil {
+		return 0, err
+	}
+	return copy(p, c.out[off-int64(c.pos)*int64(r.f.p.plain()):]), nil
 }
 
 // open reads and opens the segments that c says. The source's error is c.cut: it is this read's alone.

@@ -171,7 +171,7 @@ func TestWriterInterrupted(t *testing.T) {
 	msg := randomBytes(500*p.plain() + 3)
 	for _, workers := range []int{1, 3} {
 		for _, panics := range []bool{false, true} {
-			for n := 1; n < 12; n++ {
+			for n := 1; n < 15; n++ {
 				for _, side := range []string{"source", "destination"} {
 					var dst bytes.Buffer
 					src, out := &breaks{r: bytes.NewReader(msg)}, &breaks{w: &dst}
@@ -219,7 +219,7 @@ func TestReaderInterrupted(t *testing.T) {
 	ct := mustSeal(t, p, msg)
 	for _, workers := range []int{1, 3} {
 		for _, panics := range []bool{false, true} {
-			for n := 1; n < 12; n++ {
+			for n := 1; n < 15; n++ { // all writes, and beyond
 				var dst bytes.Buffer
 				r, err := openStream(bytes.NewReader(ct), workers)
 				if err != nil {

@@ -37,7 +37,7 @@ type frame struct {
 
 // chunkSize is how many sealed bytes a worker takes at once: many enough to pay for the
 // derivation, few enough to stay in a core's cache with their plaintext.
-const chunkSize = 256 << 10
+const chunkSize = 512 << 10
 
 // most is how many segments a chunk takes at most.
 func (f *frame) most() int { return max(1, chunkSize/f.p.segment) }

@@ -126,13 +126,13 @@ func (w *Writer) usable() error {
 	return w.err
 }
 
-// room is how many bytes of plaintext wait to be sealed at most: a chunk for each worker, once
-// chunks are as large as they get.
+// room is how many bytes of plaintext wait to be sealed at most: once chunks are as large as they
+// get, two of them, which the workers share.
 func (w *Writer) room() int {
 	if w.step < w.f.most() {
 		return w.step * w.f.p.plain()
 	}
-	return len(w.chunks) * w.step * w.f.p.plain()
+	return min(len(w.chunks), 2) * w.step * w.f.p.plain()
 }
 
 // keep appends to what waits, and leaves no copy of it behind.
@@ -154,9 +154,14 @@ func (w *Writer) Close() error {
 	if w.closed || w.err != nil {
 		return w.err
 	}
-	// Set first: should dst panic, a second Close must not seal a second end.
+	// Set first: should dst panic, a second Close must not seal a second end, nor pass for success.
 	w.closed = true
-	var last []*chunk // one of each worker at most, see room
+	whole := false
+	defer func() {
+		w.settle(whole)
+		w.wipe()
+	}()
+	var last []*chunk // one of each worker at most, see seal
 	_ = w.seal(w.buf, true, func(c *chunk) bool {
 		if w.err == nil && c.err != nil {
 			w.fail(c.err)
@@ -170,7 +175,7 @@ func (w *Writer) Close() error {
 	for _, c := range last {
 		w.give(c)
 	}
-	w.wipe()
+	whole = true
 	return w.err
 }
 
@@ -188,11 +193,13 @@ func (w *Writer) Abort() {
 // seal seals plaintext, which is full segments unless it is the rest of the message.
 func (w *Writer) seal(plaintext []byte, final bool, give func(*chunk) bool) error {
 	size, more := w.f.p.plain(), true
+	// What is not more than room is shared evenly: at most one chunk for each worker, see Close.
+	share := max(2, (len(plaintext)+size*len(w.chunks)-1)/(size*len(w.chunks)))
 	w.relay(func(c *chunk) bool {
 		if !more {
 			return false
 		}
-		n := min(w.step*size, len(plaintext))
+		n := min(min(w.step, share)*size, len(plaintext))
 		c.grow(0, max(1, (n+size-1)/size)*w.f.p.segment)
 		w.number(c, plaintext[:n])
 		plaintext = plaintext[n:]
@@ -203,19 +210,22 @@ func (w *Writer) seal(plaintext []byte, final bool, give func(*chunk) bool) erro
 	return w.err
 }
 
-// relay moves what take yields. Whatever a panic has interrupted must not be completed.
+// relay moves what take yields.
 func (w *Writer) relay(take, give func(*chunk) bool) {
 	whole := false
-	defer func() {
-		if !whole && w.err == nil {
-			w.fail(ErrClosed)
-		}
-		if w.err != nil {
-			w.wipe()
-		}
-	}()
+	defer func() { w.settle(whole) }()
 	relay(w.chunks, take, w.f.seal, give)
 	whole = true
+}
+
+// settle ends what was done with the chunks. Whatever a panic has interrupted must not be completed.
+func (w *Writer) settle(whole bool) {
+	if !whole && w.err == nil {
+		w.fail(ErrClosed)
+	}
+	if w.err != nil {
+		w.wipe()
+	}
 }
 
 // number makes in the next chunk of the message.

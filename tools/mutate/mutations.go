@@ -665,6 +665,10 @@ var mutations = []mutation{
 		old: "err = w.f.permit.Still() // it may have waited", new: "err = nil"},
 	{name: "floe-reader-goes-on-behind-the-end", file: "internal/floe/reader.go", tests: "A13", // A13
 		old: "\tif r.err != nil {\n\t\tclear(c.out)\n\t\treturn\n\t}\n", new: ""},
+	{name: "floe-panic-passes-for-the-end", file: "internal/floe/reader.go", tests: "ReaderInterrupted", // A13
+		old: "\t\t\t\tr.err = ErrClosed // it is no end", new: "\t\t\t\t// it is no end"},
+	{name: "floe-panic-passes-for-success", file: "internal/floe/writer.go", tests: "WriterInterrupted", // A19
+		old: "\t\tw.settle(whole)\n\t\tw.wipe()\n", new: "\t\tw.settle(whole || true)\n\t\tw.wipe()\n"},
 	{name: "floe-readerat-keeps-plaintext", file: "internal/floe/readerat.go", tests: "AllOrNothing",
 		old: "\t\tclear(c.result[:c.used])\n", new: ""},
 	{name: "stream-of-any-tenant", file: "stream.go", tests: "Stream",
