@@ -46,8 +46,12 @@ type Job struct {
 	FromPolicy, ToPolicy Policy
 
 	Done   int64 // data keys that are wrapped anew
-	Failed int64 // data keys that could not be, by now, because what the Store has of them is damaged; what they were before, they are
+	Failed int64 // data keys that could not be, by now; what they were before, they are
 	Left   int64 // data keys that are still to be looked at, as far as is known
+
+	// Unreadable are those of Failed that are damaged: KMS calls what the Store has of them invalid, or it is no data key at
+	// all. 100 of them at most. A move does not switch while there are any, see Tenant.LeaveBehind.
+	Unreadable []DataKeyID
 
 	PreviousVersion, NewVersion uint64 // generations; of a rotation, and of a registration that has switched
 
@@ -102,6 +106,9 @@ type jobItem struct {
 	Failed int64  `json:"failed,omitempty"` // of this pass
 	Cursor string `json:"cursor,omitempty"` // id of the last item of this pass; "" at its beginning
 
+	Unreadable  []DataKeyID `json:"unreadable,omitempty"`   // of Failed; see leavebehind.go
+	LeaveBehind []DataKeyID `json:"leave_behind,omitempty"` // without which a move may switch
+
 	Owner      string    `json:"owner,omitempty"` // the process that is at it
 	LeaseUntil time.Time `json:"lease_until,omitzero"`
 	Pauses     int       `json:"pauses,omitempty"` // in a row
@@ -145,7 +152,7 @@ func (j *jobItem) job(s *state) Job {
 	out := Job{ID: j.id, Type: j.Type, State: j.State, Why: j.Why, Method: j.Method,
 		From: j.From.Key, FromOthers: slices.Clone(j.From.Others), FromPolicy: j.From.Policy,
 		To: j.To.Key, ToOthers: slices.Clone(j.To.Others), ToPolicy: j.To.Policy,
-		Done: j.Done, Failed: j.Failed, Left: max(0, j.Total-j.Looked),
+		Done: j.Done, Failed: j.Failed, Left: max(0, j.Total-j.Looked), Unreadable: slices.Clone(j.Unreadable),
 		PreviousVersion: j.PreviousVersion, NewVersion: j.NewVersion,
 		Actor: j.Actor, Reason: j.Reason, StartedAt: j.StartedAt, UpdatedAt: j.UpdatedAt, EndedAt: j.EndedAt}
 	if !out.State.Ended() && (s.Job == nil || s.Job.ID != j.id) {

@@ -24,7 +24,7 @@ func TestD9_JobsLeaveTheBudgetToOperations(t *testing.T) {
 		time.Sleep(time.Second)
 		env.Fake.Latency(latency)
 		ctx, cancel := context.WithCancel(t.Context())
-		ran := make(chan error)
+		ran := make(chan error, 1)
 		go func() { ran <- env.Keeper.Run(ctx) }()
 		for round := range 5 {
 			time.Sleep(time.Second)
@@ -60,7 +60,7 @@ func TestD9_JobsOfAProcess(t *testing.T) {
 		env.Fake.Latency(5 * time.Millisecond)
 		env.Fake.ResetCalls()
 		ctx, cancel := context.WithCancel(t.Context())
-		ran := make(chan error)
+		ran := make(chan error, 1)
 		go func() { ran <- env.Keeper.Run(ctx) }()
 		const d = 10 * time.Second
 		time.Sleep(d)
@@ -104,7 +104,7 @@ func TestD9_ThrottledJobs(t *testing.T) {
 				jobs = append(jobs, job{of, id})
 			}
 			ctx, cancel := context.WithCancel(t.Context())
-			ran := make(chan error)
+			ran := make(chan error, 1)
 			calm := env.Fake.Inject(kmsfake.Fault{Code: code})
 			go func() { ran <- env.Keeper.Run(ctx) }()
 			time.Sleep(2 * time.Minute)

@@ -180,6 +180,9 @@ func (t *tenantCache) pauseJob(ctx context.Context, s *state, j *jobItem, done [
 	now := t.k.clock.Now().Wall.UTC()
 	n := min(max(j.Pauses, 0), 10) // whatever the item says
 	d := min(jobPause<<n, jobPauseMax)
+	if errors.Is(why, errUnreadable) {
+		d = jobRepair
+	}
 	j.Why, j.NotBefore, j.Pauses = Code(why), now.Add(d/2+rand.N(d/2)), n+1
 	j.Owner, j.LeaseUntil = "", time.Time{}
 	// What was wrapped is kept although ctx may have ended: KMS was asked for it.

@@ -121,7 +121,8 @@ func (k *Keeper) runJobs(ctx context.Context) {
 			working--
 			q.ended(o, k.clock.Now().Mono)
 			continue
-		case <-k.jobs.wake:
+		case <-k.jobs.wake: // also of one that rests
+			clear(q.rest)
 		case <-look.C:
 			look.Reset(jobScan - jobScan/10 + rand.N(jobScan/5))
 		case <-ctx.Done():
@@ -144,8 +145,8 @@ func (k *Keeper) turn(ctx context.Context, o openJob) turnOver {
 	if err != nil && ctx.Err() == nil {
 		k.log.WarnContext(ctx, "byok: a job cannot be read", "tenant", o.tenant, "job", o.id, "error", err.Error())
 	}
-	if err != nil || rest > 0 {
-		return turnOver{job: o, rest: rest}
+	if err != nil || rest > 0 { // at most, since another process may be told to go on with it
+		return turnOver{job: o, rest: min(rest, jobPauseMax)}
 	}
 	for {
 		job, err := t.stepJob(ctx, o.id)
@@ -168,7 +169,7 @@ func (k *Keeper) turn(ctx context.Context, o openJob) turnOver {
 }
 
 // rest returns how long a job that is paused is to be left alone. A clock that was far ahead when it was paused does not
-// count: no pause is longer than jobPauseMax.
+// count: no pause is longer than jobRepair.
 func (t *Tenant) rest(ctx context.Context, id string) (time.Duration, error) {
 	ctx, c, done, err := t.open(ctx)
 	if err != nil {
@@ -180,7 +181,7 @@ func (t *Tenant) rest(ctx context.Context, id string) (time.Duration, error) {
 		return 0, err
 	}
 	d := j.NotBefore.Sub(c.k.clock.Now().Wall)
-	if d > jobPauseMax {
+	if d > jobRepair {
 		d = 0
 	}
 	return max(0, d), nil

@@ -46,7 +46,7 @@ func TestJobsTakeTurns(t *testing.T) {
 			small = append(small, job{of, id})
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		ran := make(chan error)
+		ran := make(chan error, 1)
 		begun := time.Now()
 		go func() { ran <- env.Keeper.Run(ctx) }()
 		// ended returns when the last of them has ended.
@@ -104,7 +104,7 @@ func TestJobIndex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := byoktest.New(t, nil)
 		ctx, cancel := context.WithCancel(t.Context())
-		ran := make(chan error)
+		ran := make(chan error, 1)
 		go func() { ran <- env.Keeper.Run(ctx) }()
 		odd := strings.Repeat(`"`, 128)
 		ids := map[string]string{}

@@ -21,9 +21,12 @@ type piece struct {
 	next wrapping // of key.Next; none if it has none
 
 	done    bool
-	damaged bool // nothing of it has changed, and no KMS was asked; or KMS says that it is no wrapped key
-	method  string
-	err     error // why the job cannot go on
+	damaged bool // it cannot be wrapped anew, and nothing of it has changed
+	// unreadable: damaged, since it is no data key, or KMS says that it is no wrapped key. Else it is something that must not be.
+	unreadable bool
+	told       bool // an event has told of it
+	method     string
+	err        error // why the job cannot go on
 }
 
 // pieces reads the next data keys of the tenant, which has keys, after an id.
@@ -47,7 +50,7 @@ func (t *tenantCache) piece(i Item, keys []KeyID) *piece {
 	if ok {
 		p.w, ok = p.key.settle(t.tenant, p.id, keys)
 	}
-	p.damaged = !ok
+	p.damaged, p.unreadable = !ok, !ok
 	return p
 }
 
@@ -65,7 +68,7 @@ func (p *piece) ready(s *state, j *jobItem) bool {
 // stepWrap wraps the next data keys anew, or ends the pass over all of them.
 func (t *tenantCache) stepWrap(ctx context.Context, s *state, j *jobItem) error {
 	if j.Cursor == "" {
-		j.Total, j.Looked, j.Failed = int64(s.DataKeys), 0, 0
+		j.Total, j.Looked, j.Failed, j.Unreadable = int64(s.DataKeys), 0, 0, nil
 	}
 	batch, err := t.pieces(ctx, s.keys(), j.Cursor, jobBatch)
 	switch {
@@ -83,7 +86,6 @@ func (t *tenantCache) stepWrap(ctx context.Context, s *state, j *jobItem) error 
 	}
 	var writes []Item
 	var blocked error
-	failed := int64(0)
 	for _, p := range batch {
 		switch {
 		case p.done:
@@ -93,8 +95,7 @@ func (t *tenantCache) stepWrap(ctx context.Context, s *state, j *jobItem) error 
 			p.key.Next, p.key.NextMoved = nil, nil
 			writes = append(writes, encodeItem(p.item.Ref, p.item.Revision, p.key))
 		case p.damaged:
-			failed++
-			t.k.log.WarnContext(ctx, "byok: a data key is damaged, and cannot be wrapped anew", "tenant", t.tenant, "item", p.item.ID, "job", j.id)
+			t.tellUnreadable(ctx, j, p)
 		case p.err != nil && (blocked == nil || errors.Is(p.err, ErrKeyRevoked)): // a denial is the truth, whoever else did not answer
 			blocked = p.err
 		}
@@ -102,7 +103,12 @@ func (t *tenantCache) stepWrap(ctx context.Context, s *state, j *jobItem) error 
 	if blocked != nil { // what was done is kept, and the batch is looked at again
 		return t.pauseJob(ctx, s, j, writes, blocked)
 	}
-	j.Looked, j.Failed, j.Cursor = j.Looked+int64(len(batch)), j.Failed+failed, batch[len(batch)-1].item.ID
+	for _, p := range batch {
+		if p.damaged {
+			j.named(p)
+		}
+	}
+	j.Looked, j.Cursor = j.Looked+int64(len(batch)), batch[len(batch)-1].item.ID
 	j.State, j.Why, j.Pauses, j.NotBefore = JobRunning, "", 0, time.Time{}
 	j.LeaseUntil = t.k.clock.Now().Wall.UTC().Add(jobLease)
 	return t.writeJob(ctx, j, writes...)
@@ -203,7 +209,7 @@ func (t *tenantCache) wrapPiece(ctx context.Context, s *state, j *jobItem, ws []
 			p.key.Header, p.key.Next, p.key.NextMoved = header, nil, nil
 		}
 	case errors.Is(err, ErrOpen), errors.Is(err, ErrInternal):
-		p.damaged = true
+		p.damaged, p.unreadable, p.told = true, errors.Is(err, ErrOpen), true
 	default:
 		p.err = err
 	}

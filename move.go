@@ -188,13 +188,21 @@ func (t *tenantCache) sameJob(ctx context.Context, s *state) (Job, error) {
 // proveSource unwraps one of the tenant's data keys under its CMKs: without them, none of them can be
 // moved. A tenant that has none has nothing to lose.
 func (t *tenantCache) proveSource(ctx context.Context, s *state, event *Event) error {
+	var damaged error // as far as has been looked; a tenant's first data key may be, and the next one proves what is asked
+	tries := 0
 	for after := ""; ; {
 		page, err := t.pieces(ctx, s.keys(), after, jobBatch)
-		if err != nil || len(page) == 0 {
+		if err != nil {
 			return err
 		}
+		if len(page) == 0 {
+			return damaged
+		}
 		for _, p := range page {
-			if after = p.item.ID; p.damaged || !p.w.opens(s.keys()) {
+			if after = p.item.ID; p.damaged {
+				damaged = fmt.Errorf("%w: data keys are damaged", ErrStore)
+			}
+			if p.damaged || !p.w.opens(s.keys()) {
 				continue
 			}
 			q, err := t.inquire(ctx, p.key.Purpose, p.id, &t.budget.control)
@@ -204,8 +212,12 @@ func (t *tenantCache) proveSource(ctx context.Context, s *state, event *Event) e
 				dek.Wipe()
 			}
 			event.Calls = append(event.Calls, q.calls...)
-			if errors.Is(err, ErrOpen) {
-				err = fmt.Errorf("%w: a data key is damaged", ErrStore)
+			if errors.Is(err, ErrOpen) { // it is about this one, unless it is about many
+				damaged = fmt.Errorf("%w: data keys are damaged", ErrStore)
+				if tries++; tries < sourceTries {
+					continue
+				}
+				err = damaged
 			}
 			return err
 		}
@@ -217,8 +229,7 @@ var errLeftBehind = &givenUp{reason: "a data key was made meanwhile"}
 
 // switchKey makes the new CMK the tenant's key, if every data key is under it.
 func (t *tenantCache) switchKey(ctx context.Context, s *state, j *jobItem) error {
-	if j.Failed > 0 {
-		err := fmt.Errorf("%w: %d data keys are damaged, and cannot be moved", ErrStore, j.Failed)
+	if err := j.mayLeave(); err != nil {
 		j.Cursor = "" // they may have been repaired when the job goes on
 		return t.pauseJob(ctx, s, j, nil, err)
 	}
@@ -227,6 +238,9 @@ func (t *tenantCache) switchKey(ctx context.Context, s *state, j *jobItem) error
 	}
 	event := t.k.stamp(Event{Op: OpMove, Outcome: OutcomeSuccess, Actor: j.Actor, Scope: Scope{Tenant: t.tenant}, Key: j.To.Key,
 		Reason: explain(j.id+" switched from "+j.From.Key.ID, moving(j.From, j.To))})
+	if j.Failed > 0 {
+		event.Reason += fmt.Sprintf("; %d damaged data keys are left behind", j.Failed)
+	}
 	// Once more, now: a CMK that has been taken away since shall not become the tenant's.
 	for _, key := range j.To.keys() {
 		c := &caller{k: t.k, tenant: t.tenant, key: key, pool: &t.budget.control}
@@ -327,7 +341,7 @@ func (t *tenantCache) leftBehind(ctx context.Context, s *state, j *jobItem) erro
 			return err
 		}
 		for _, p := range page {
-			if after = p.item.ID; p.damaged || !p.ready(s, j) {
+			if after = p.item.ID; (p.damaged || !p.ready(s, j)) && !slices.Contains(j.Unreadable, p.id) { // which may be, see mayLeave
 				return errLeftBehind
 			}
 		}

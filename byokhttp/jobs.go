@@ -34,6 +34,8 @@ type job struct {
 	UpdatedAt          *string `json:"updated_at"`
 	CompletedAt        *string `json:"completed_at"`
 	Audited            *bool   `json:"audited,omitempty"` // see tookEffect
+
+	Unreadable []byok.DataKeyID `json:"unreadable_data_keys,omitempty"` // which keep a move from switching
 }
 
 func newJob(tenant string, j byok.Job) job {
@@ -53,6 +55,7 @@ func newJob(tenant string, j byok.Job) job {
 		Done:           j.Done,
 		Failed:         j.Failed,
 		Left:           j.Left,
+		Unreadable:     j.Unreadable,
 		Actor:          j.Actor,
 		Reason:         j.Reason,
 		StartedAt:      stamp(j.StartedAt),
