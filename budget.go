@@ -21,7 +21,7 @@ import (
 var (
 	limitKnown   = poolLimit{perSecond: 200, atOnce: 50, patience: time.Second}
 	limitUnknown = poolLimit{perSecond: 20, atOnce: 10}
-	limitControl = poolLimit{perSecond: 60, atOnce: 20} // Register of 8 CMKs makes 56
+	limitControl = poolLimit{perSecond: 80, atOnce: 20} // a move from 8 CMKs to 8 others makes 64
 )
 
 // poolLimit: perSecond is also the burst. A request that would go over the rate waits for

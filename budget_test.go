@@ -554,7 +554,7 @@ func TestD9_RetriesPay(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := g.all.Load(); n < 60 || n > 60+60 { // the burst, and what came within the second that retries take
+		if n := g.all.Load(); n < 80 || n > 80+80 { // the burst, and what came within the second that retries take
 			t.Errorf("%d attempts by 80 registrations, of which each may make 3", n)
 		}
 		restore()

@@ -475,3 +475,31 @@ func TestMoveTo_MeanwhileDenied(t *testing.T) {
 		})(t)
 	}
 }
+
+// The largest move that there is: from eight CMKs to eight others. The budget of commands lets it begin.
+func TestMoveTo_Eight(t *testing.T) {
+	inBubble(func(t *testing.T) {
+		s := newSeveral(t, 8, nil)
+		s.register(s.registration(byok.PolicyAll))
+		sealed := seal(t, s.k, "acme", "x", "")
+		time.Sleep(2 * time.Second)
+		m := byok.Move{Policy: byok.PolicyAll}
+		for i := range 8 {
+			c := s.Fake.Account(keyAccount(8 + i)).Region(keyRegions[i]).CreateKey(awskms.KeyPolicy(keyAccount(8+i), byoktest.PlatformRole, s.acme.EncryptionContext()).JSON())
+			if id := awskms.Key(c.ARN()); i == 0 {
+				m.Key = id
+			} else {
+				m.Others = append(m.Others, id)
+			}
+		}
+		job, err := s.acme.MoveTo(t.Context(), m)
+		want(t, "MoveTo", err, nil)
+		if last := finish(t, s.acme, job.ID); last.State != byok.JobDone {
+			t.Errorf("%+v", last)
+		}
+		for _, c := range s.cmks {
+			c.Disable()
+		}
+		mustOpen(t, s.process(), "acme", sealed, "", "x")
+	})(t)
+}
