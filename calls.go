@@ -18,7 +18,7 @@ const (
 	kmsPause     = 100 * time.Millisecond // doubled each time, with full jitter
 	kmsPauseMax  = 2 * time.Second
 	kmsGrace     = 20 * time.Millisecond // for a driver to notice that ctx is done
-	kmsDeadline  = 15 * time.Second      // of all attempts of one load
+	kmsDeadline  = 15 * time.Second      // of all attempts of one load, and of one attempt of a job
 	maxWrapped   = 6144
 	opNameGen    = "GenerateDataKey"
 	opNameWrap   = "Encrypt"
@@ -150,6 +150,11 @@ func (c *caller) attempt(ctx context.Context, name string, op lease.Ops,
 	defer c.pool.leave()
 	c.k.stats.underWay.Add(1)
 	defer c.k.stats.underWay.Add(-1)
+	if c.jobs != nil { // a load has a deadline of its own
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, kmsDeadline)
+		defer cancel()
+	}
 	begun := c.access.begin(op)
 	start := time.Now()
 	r, err := guarded(withTenant(ctx, c.tenant), f, func(err error) {

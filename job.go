@@ -78,6 +78,7 @@ type activeJob struct {
 
 	Own      *ownKey `json:"own,omitempty"`      // of the move with which a tenant of the platform's registers a key
 	Binding  string  `json:"binding,omitempty"`  // of a move: what the probes of To found
+	Fewer    bool    `json:"fewer,omitempty"`    // of a move: fewer keys have to consent afterwards, which was said
 	Revoked  bool    `json:"revoked,omitempty"`  // it began when the key had been removed, and may go on so
 	Switched bool    `json:"switched,omitempty"` // To is the tenant's key
 }

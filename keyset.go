@@ -181,6 +181,13 @@ func (t *tenantCache) accessOf(key KeyID) *access {
 	return nil
 }
 
+// held is accessOf for who does not hold mu: a denial of a key that the tenant has stops it, whatever the question was for.
+func (t *tenantCache) held(key KeyID) *access {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.accessOf(key)
+}
+
 // setKeys makes keys that of s, and reports whether they are others than before. What is
 // known about a key that stays is kept. The caller holds mu for writing.
 func (t *tenantCache) setKeys(s *state) bool {

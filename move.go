@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/byok-go/byok/internal/format"
 )
 
 // Move brings all data keys of the tenant under another CMK, and makes that one the tenant's key:
@@ -87,7 +89,7 @@ func (t *tenantCache) move(ctx context.Context, m Move, own *ownKey, event *Even
 	}
 	s, err := t.readState(ctx)
 	if err == nil {
-		err = t.mayMove(s, to, own, m.FewerConsents)
+		err = t.mayMove(s, to, own)
 	}
 	if err == errUnchanged {
 		job, err = t.sameJob(ctx, s)
@@ -96,7 +98,15 @@ func (t *tenantCache) move(ctx context.Context, m Move, own *ownKey, event *Even
 	if err != nil {
 		return Job{}, false, err
 	}
-	event.Reason = explain(moving(s.keySet, to), m.Reason)
+	some, err := t.needed(ctx, s)
+	if err == nil {
+		err = t.mayWeaken(s, some, to, m.FewerConsents)
+	}
+	if err != nil {
+		return Job{}, false, err
+	}
+	fewer := to.consents() < some
+	event.Reason = explain(moving(s.keySet, to, fewer), m.Reason)
 	if err := t.proveSource(ctx, s, event); err != nil {
 		return Job{}, false, err
 	}
@@ -106,17 +116,20 @@ func (t *tenantCache) move(ctx context.Context, m Move, own *ownKey, event *Even
 	}
 	from := s.keySet
 	s, err = t.change(ctx, false, func(ctx context.Context, s *state) (change, error) {
-		if err := t.mayMove(s, to, own, m.FewerConsents); err != nil {
+		if err := t.mayMove(s, to, own); err != nil {
 			return change{}, err
 		}
 		if !s.same(from) {
 			return change{}, errReplaced
 		}
+		if err := t.mayWeaken(s, some, to, m.FewerConsents); err != nil {
+			return change{}, err
+		}
 		writes, err := t.takeTarget(ctx, to, held)
 		if err != nil {
 			return change{}, err
 		}
-		s.Job = &activeJob{ID: event.ID, Type: JobMove, From: from, To: to, Own: own, Binding: binding, Revoked: s.Lifecycle == lifecycleRevoked}
+		s.Job = &activeJob{ID: event.ID, Type: JobMove, From: from, To: to, Own: own, Binding: binding, Fewer: fewer, Revoked: s.Lifecycle == lifecycleRevoked}
 		j := &jobItem{V: layoutVersion, id: event.ID, Type: JobMove, State: JobRunning, From: from, To: to,
 			Actor: event.Actor, Reason: m.Reason, StartedAt: event.Time, Total: int64(s.DataKeys)}
 		job = j.job(s)
@@ -138,19 +151,19 @@ func (t *tenantCache) move(ctx context.Context, m Move, own *ownKey, event *Even
 }
 
 // moving says what becomes of the tenant's keys, for an event; "" of one that is replaced by one, which the event names.
-func moving(from, to keySet) string {
+func moving(from, to keySet, fewer bool) string {
 	if from.Policy == "" && to.Policy == "" {
 		return ""
 	}
 	what := "from " + from.describeKeys() + " to " + to.describeKeys()
-	if to.consents() < from.consents() {
+	if fewer {
 		what += "; fewer of them have to consent"
 	}
 	return what
 }
 
 // mayMove returns why s permits no move to CMKs, and errUnchanged if that one is under way.
-func (t *tenantCache) mayMove(s *state, to keySet, own *ownKey, fewer bool) error {
+func (t *tenantCache) mayMove(s *state, to keySet, own *ownKey) error {
 	if err := t.k.mayHave(s, to, own); err != nil {
 		return err
 	}
@@ -165,12 +178,38 @@ func (t *tenantCache) mayMove(s *state, to keySet, own *ownKey, fewer bool) erro
 		return ErrJobRunning
 	case s.same(to):
 		return fmt.Errorf("%w: this is what the tenant has already", ErrArgument)
-	case to.consents() < s.consents() && !fewer:
-		return fmt.Errorf("%w: fewer keys than before would have to consent, which has to be said (FewerConsents)", ErrArgument)
-	case to.consents() < s.consents() && !s.Ack.of(&t.k.waiver, t.k.waiverHash):
-		return ErrWaiverRequired
 	}
 	return t.k.fleet.refusal()
+}
+
+// mayWeaken returns why fewer keys than now may not be enough afterwards, if they were: to open what needs the consent of some.
+func (t *tenantCache) mayWeaken(s *state, some int, to keySet, said bool) error {
+	switch {
+	case to.consents() >= some:
+	case !said:
+		return fmt.Errorf("%w: fewer keys than before would have to consent, which has to be said (FewerConsents)", ErrArgument)
+	case !s.Ack.of(&t.k.waiver, t.k.waiverHash):
+		return ErrWaiverRequired
+	}
+	return nil
+}
+
+// needed returns how many keys have to consent before anything of the tenant's opens. Its policy does not say it
+// where PolicyAny was registered in the place of PolicyAll: data keys of before need all of theirs still.
+func (t *tenantCache) needed(ctx context.Context, s *state) (some int, err error) {
+	some = s.consents()
+	for after := ""; s.Policy == PolicyAny; {
+		page, err := t.pieces(ctx, s.keys(), after, MaxListLimit)
+		if err != nil || len(page) == 0 {
+			return some, err
+		}
+		for _, p := range page {
+			if after = p.item.ID; !p.damaged && p.w.policy == format.PolicyALL && p.w.opens(s.keys()) {
+				some = max(some, len(p.w.recipients))
+			}
+		}
+	}
+	return some, nil
 }
 
 // sameJob returns the job that s names.
@@ -237,13 +276,13 @@ func (t *tenantCache) switchKey(ctx context.Context, s *state, j *jobItem) error
 		return t.pauseJob(ctx, s, j, nil, ErrWaiverRequired)
 	}
 	event := t.k.stamp(Event{Op: OpMove, Outcome: OutcomeSuccess, Actor: j.Actor, Scope: Scope{Tenant: t.tenant}, Key: j.To.Key,
-		Reason: explain(j.id+" switched from "+j.From.Key.ID, moving(j.From, j.To))})
+		Reason: explain(j.id+" switched from "+j.From.Key.ID, moving(j.From, j.To, s.Job.Fewer))})
 	if j.Failed > 0 {
 		event.Reason += fmt.Sprintf("; %d damaged data keys are left behind", j.Failed)
 	}
 	// Once more, now: a CMK that has been taken away since shall not become the tenant's.
 	for _, key := range j.To.keys() {
-		c := &caller{k: t.k, tenant: t.tenant, key: key, pool: &t.budget.control}
+		c := &caller{k: t.k, tenant: t.tenant, key: key, access: t.held(key), jobs: t.background()}
 		r, err := c.roundTrip(ctx, t.context("default", newDataKeyID()))
 		r.dek.Wipe()
 		event.Calls, event.Proof = append(event.Calls, c.calls...), r.RequestID

@@ -216,7 +216,7 @@ func (t *tenantCache) validateTarget(ctx context.Context, to keySet, event *Even
 		return nil, "", err
 	}
 	for _, key := range to.keys() {
-		h, found, err := t.validate(ctx, key, to.shares(key), event)
+		h, found, err := t.validate(ctx, key, t.held(key), to.shares(key), event)
 		if err != nil {
 			return nil, "", err
 		}

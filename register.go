@@ -85,7 +85,7 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 	var binding string
 	var held []*heldClaim
 	for _, key := range wanted.keys() {
-		h, found, kerr := t.validate(ctx, key, wanted.shares(key), event)
+		h, found, kerr := t.validate(ctx, key, nil, wanted.shares(key), event)
 		if kerr != nil {
 			return nil, kerr
 		}
@@ -177,13 +177,15 @@ var errAnyAlone = fmt.Errorf("%w: this Keeper makes nothing that each of several
 //
 // KMS is asked before any tenant's claim is looked at: a stranger to the CMK learns nothing
 // about who is a customer. If it is the platform's, KMS is not asked at all.
-func (t *tenantCache) validate(ctx context.Context, key KeyID, shares bool, event *Event) (held *heldClaim, binding string, err error) {
+//
+// a hears of denials if key is the tenant's already, and is nil if not.
+func (t *tenantCache) validate(ctx context.Context, key KeyID, a *access, shares bool, event *Event) (held *heldClaim, binding string, err error) {
 	if held, err = t.k.readClaim(ctx, key); err != nil {
 		return nil, "", err
 	} else if held.platform { // which another Keeper was given
 		return nil, "", ErrKeyTaken
 	}
-	p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: key, pool: &t.budget.control}}
+	p := &prober{caller: caller{k: t.k, tenant: t.tenant, key: key, access: a, pool: &t.budget.control}}
 	defer func() { event.Calls = append(event.Calls, p.calls...) }()
 	if binding, err = p.validate(ctx); err != nil {
 		return nil, "", err
@@ -238,6 +240,11 @@ func (t *tenantCache) mayRegister(ctx context.Context, s, wanted *state, abandon
 			w, ok := wrapping{}, id.UnmarshalText([]byte(strings.TrimPrefix(i.ID, prefixDataKey))) == nil
 			if ok {
 				w, ok = d.settle(t.tenant, id, s.keys())
+			}
+			if a := s.Job; ok && a != nil && a.Switched && d.Job == a.ID && d.Next != nil { // the other one is being taken out
+				if next, whole := d.next(t.tenant, id); whole && a.To.wraps(next) {
+					w = next
+				}
 			}
 			if !ok {
 				return false, fmt.Errorf("%w: a data key is damaged", ErrStore)

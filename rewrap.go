@@ -20,7 +20,7 @@ import (
 // gets the Store's wrapping, without a request to KMS while there is a lease. One that carries no data key has
 // nothing to wrap anew, and is returned as it is.
 //
-// Its errors are Open's. Nothing in sealed is changed, and the result shares no memory with it.
+// Its errors are Open's, and ErrArgument where Options.AllowAnyKeyToOpenAlone would be needed. Nothing in sealed is changed, and the result shares no memory with it.
 func (k *Keeper) Rewrap(ctx context.Context, s Scope, sealed []byte) ([]byte, error) {
 	s, err := s.check(nil)
 	if err != nil {
@@ -125,6 +125,9 @@ func (t *tenantCache) rewrapFormer(ctx context.Context, blob entryID, old wrappi
 		wrapped := old.by(former)
 		if wrapped == nil || old.policy != format.PolicyANY || s.all() || !t.k.mayAskFormer(s, former) {
 			continue
+		}
+		if err := t.k.maySeal(s.keySet); err != nil { // each of them would open it alone
+			return nil, err
 		}
 		if t.denies() { // first of all, its own key has to let us in
 			if err := t.recheck(ctx, s, event); err != nil {
