@@ -77,6 +77,7 @@ type tenantCache struct {
 	used    lastUse
 	budget  tenantBudget
 	blobs   badBlobs
+	grants  notGranted
 	sealed  atomic.Int64 // when the last Seal succeeded, to the ms, in ns since 1970; 0: never
 	opened  atomic.Int64
 }

@@ -182,6 +182,46 @@ func TestRewrapProvesByUse(t *testing.T) {
 	want(t, "Rewrap", err, nil)
 }
 
+// Where ReEncrypt is not granted, it is asked for once in a while and not for each envelope: each refusal stands
+// in the tenant's CloudTrail. A denial of the CMK itself is no reason to remember anything.
+func TestRewrapRemembersThatItIsNotGranted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, &byoktest.Options{Keeper: &byok.Options{PerOperation: true}})
+		_, cmk := env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "hello", "")
+		rewrap := func(n int) (asked int) {
+			t.Helper()
+			before := len(env.Fake.Calls())
+			for range n {
+				_, err := env.Keeper.Rewrap(t.Context(), acmeScope, sealed)
+				want(t, "Rewrap", err, nil)
+			}
+			return operationsOf(env.Fake, before)["ReEncrypt"]
+		}
+		if n := rewrap(5); n != 1 {
+			t.Errorf("asked %d times in 5", n)
+		}
+		time.Sleep(9 * time.Minute)
+		if n := rewrap(5); n != 0 {
+			t.Errorf("asked %d times again within ten minutes", n)
+		}
+		mayReEncrypt(cmk)
+		time.Sleep(2 * time.Minute)
+		if n := rewrap(5); n != 5 {
+			t.Errorf("granted, and used %d times of 5", n)
+		}
+		cmk.Disable()
+		if _, err := env.Keeper.Rewrap(t.Context(), acmeScope, sealed); !errors.Is(err, byok.ErrKeyDenied) {
+			t.Errorf("a disabled CMK: %v", err)
+		}
+		cmk.Enable()
+		time.Sleep(time.Minute)
+		if rewrap(1); rewrap(5) != 5 { // the first one finds out that access is back
+			t.Error("a denial is remembered as a grant that is missing")
+		}
+	})
+}
+
 // A stop stops rewrapping too, and so does what a stranger writes into an envelope.
 func TestRewrapFailsSecure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
+	"time"
 )
 
 const opNameRewrap = "ReEncrypt"
@@ -48,7 +50,8 @@ func (w *wrapper) caller(key KeyID, a *access) *caller {
 func (w *wrapper) wrap(ctx context.Context, wrapped []byte, ec EncryptionContext) (out rewrapped, err error) {
 	from, to := w.caller(w.from, w.fromAccess), w.caller(w.to, w.toAccess)
 	defer func() { out.calls = append(append(out.calls, from.calls...), to.calls...) }()
-	if r, ok := w.t.k.keys.(Rewrapper); ok && !w.refused.Load() && !w.denied() {
+	refused := false
+	if r, ok := w.t.k.keys.(Rewrapper); ok && !w.refused.Load() && !w.denied() && w.t.grants.mayBe(w.from, w.to, w.t.k.clock.Now().Mono) {
 		quiet := w.caller(w.from, nil) // what it answers feeds no lease, in either direction
 		made, err := quiet.rewrap(ctx, r, w.to, wrapped, ec)
 		out.calls = quiet.calls
@@ -62,6 +65,7 @@ func (w *wrapper) wrap(ctx context.Context, wrapped []byte, ec EncryptionContext
 			return out, err // the others are not to be had either
 		default:
 			w.refused.Store(true)
+			refused = true
 		}
 	}
 	old, err := from.unwrap(ctx, wrapped, ec)
@@ -78,7 +82,10 @@ func (w *wrapper) wrap(ctx context.Context, wrapped []byte, ec EncryptionContext
 		return out, err
 	}
 	out.method = MethodUnwrap
-	return out, w.prove(ctx, to, out.wrapped, old.dek, ec)
+	if err = w.prove(ctx, to, out.wrapped, old.dek, ec); err == nil && refused { // though both keys work: it is not granted
+		w.t.grants.note(w.from, w.to, w.t.k.clock.Now().Mono)
+	}
+	return out, err
 }
 
 // prove unwraps the new wrapping, and compares with the data key, if that is known here.
@@ -116,4 +123,31 @@ func (c *caller) rewrap(ctx context.Context, r Rewrapper, to KeyID, wrapped []by
 		w, err := r.RewrapDataKey(ctx, c.key, to, bytes.Clone(wrapped), ec.Clone())
 		return checked(result{w.Receipt, nil, w.Bytes}, err, wrappedOK(w.Bytes))
 	})
+}
+
+// notGranted remembers from which key to which the KMS does not rewrap, so that Rewrap does not leave a
+// refused request in the tenant's CloudTrail for each envelope. A grant that is given is noticed within grantPause.
+type notGranted struct {
+	mu    sync.Mutex
+	until map[[2]KeyID]time.Duration // on the monotonic clock
+}
+
+const (
+	grantPause    = 10 * time.Minute
+	maxNotGranted = 32 // of a tenant; it has few keys
+)
+
+func (g *notGranted) note(from, to KeyID, now time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.until == nil || len(g.until) >= maxNotGranted {
+		g.until = map[[2]KeyID]time.Duration{}
+	}
+	g.until[[2]KeyID{from, to}] = now + grantPause
+}
+
+func (g *notGranted) mayBe(from, to KeyID, now time.Duration) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.until[[2]KeyID{from, to}] <= now
 }

@@ -126,7 +126,7 @@ type route struct {
 var routes = []route{
 	{method: "POST", path: "/keys", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.RegisterKey }, ownCount: true, serve: (*handler).registerKey},
 	{method: "GET", path: "/keys", scope: ScopeRead, limit: func(l *Limits) Limit { return l.GetKey }, serve: (*handler).getKey},
-	{method: "GET", path: "/keys/data-keys", scope: ScopeRead, limit: func(l *Limits) Limit { return l.Health }, serve: (*handler).dataKeys},
+	{method: "GET", path: "/keys/data-keys", scope: ScopeRead, limit: func(l *Limits) Limit { return l.DataKeys }, serve: (*handler).dataKeys},
 	{method: "DELETE", path: "/keys", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.DeleteKey }, ownCount: true, serve: (*handler).deleteKey},
 	{method: "POST", path: "/keys/rotate", scope: ScopeAdmin, limit: func(l *Limits) Limit { return l.Rotate }, ownCount: true, serve: (*handler).rotate},
 	{method: "GET", path: "/keys/rotate/{id}", scope: ScopeRead, limit: func(l *Limits) Limit { return l.GetJob }, serve: (*handler).getJob},

@@ -57,6 +57,7 @@ type Limits struct {
 	Rotate      Limit // POST /keys/rotate, and each DELETE of a job; 10 an hour
 	Move        Limit // POST /keys/move; 5 an hour
 	GetJob      Limit // GET /keys/rotate/{id} and /keys/move/{id}, each; 60 a minute
+	DataKeys    Limit // GET /keys/data-keys, which reads as many items as the tenant has data keys; 10 a minute
 	Health      Limit // GET /health; 60 a minute
 	Audit       Limit // GET /audit; 60 a minute
 	Waiver      Limit // each of the three under /legal-waiver; 60 a minute
@@ -75,6 +76,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		{"Rotate", &l.Rotate, Limit{10, time.Hour}},
 		{"Move", &l.Move, Limit{5, time.Hour}},
 		{"GetJob", &l.GetJob, Limit{60, time.Minute}},
+		{"DataKeys", &l.DataKeys, Limit{10, time.Minute}},
 		{"Health", &l.Health, Limit{60, time.Minute}},
 		{"Audit", &l.Audit, Limit{60, time.Minute}},
 		{"Waiver", &l.Waiver, Limit{60, time.Minute}},

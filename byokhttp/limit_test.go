@@ -20,7 +20,7 @@ func TestRateLimits(t *testing.T) {
 	}{
 		"POST /keys": {5, 720}, "GET /keys": {100, 1}, "POST /keys/rotate": {10, 360}, "GET /health": {60, 1}, "GET /audit": {60, 1},
 		"GET /legal-waiver": {60, 1}, "GET /legal-waiver/status": {60, 1}, "POST /legal-waiver/acknowledge": {60, 1},
-		"DELETE /keys": {1, 3600}, "GET /keys/data-keys": {60, 1},
+		"DELETE /keys": {1, 3600}, "GET /keys/data-keys": {10, 6},
 		"POST /keys/move": {5, 720}, "GET /keys/rotate/{id}": {60, 1}, "GET /keys/move/{id}": {60, 1},
 		"DELETE /keys/rotate/{id}": {10, 360}, "DELETE /keys/move/{id}": {10, 360},
 	}

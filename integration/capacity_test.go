@@ -124,6 +124,9 @@ func TestCapacity(t *testing.T) {
 			t.Errorf("%.0f bytes for each data key", perDEK)
 		}
 		for id, o := range s.customers {
+			if c := costs["move"]; c != nil && c.n == 3 { // they all write the same, and wait for KMS's budget
+				break
+			}
 			tenant := k.Tenant(id)
 			do("full rotation", func() error {
 				r, err := tenant.Rotate(t.Context(), byok.Rotation{Type: byok.RotateFull})

@@ -224,10 +224,12 @@ func (c *crasher) busy(context.Context) error {
 
 func (c *crasher) something(ctx context.Context, id string) error {
 	switch n := mrand.IntN(40); {
-	case n < 5:
+	case c.Jobs && n < 2: // with many more data keys, no job would come to its end
 		return c.rotate(ctx, id)
-	case n < 8 && c.Jobs:
+	case c.Jobs && n < 5:
 		return c.rewrap(ctx, id)
+	case !c.Jobs && n < 5:
+		return c.rotate(ctx, id)
 	}
 	return c.seal(ctx, id, fmt.Sprint("p", mrand.IntN(6)))
 }

@@ -102,7 +102,7 @@ func (c *crasher) goOn(ctx context.Context, t *byok.Tenant, id string) error {
 		}
 		for job, err = range t.RunJob(ctx, job.ID) {
 			switch {
-			case ctx.Err() != nil:
+			case ctx.Err() != nil, errors.Is(err, byok.ErrThrottled): // operations have used up the budget, and come first
 				return nil
 			case err != nil:
 				return fmt.Errorf("job: %+v: %w", job, err)
