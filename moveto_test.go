@@ -248,7 +248,7 @@ func TestMoveTo_DeniedHalfway(t *testing.T) {
 					if passed {
 						wanted = nil // an old key that does not answer, while another opens
 					}
-					if want(t, "RunJob", err, wanted); (last.State == byok.JobPaused) == passed || last.State.Ended() != passed {
+					if want(t, "RunJob", err, wanted); (last.State == byok.JobPaused) == passed || last.State.Ended() != passed || (last.Done >= n) != passed {
 						t.Errorf("%+v", last)
 					}
 					_, err = s.process().Open(t.Context(), all[0].scope, all[0].sealed, nil)
