@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -401,7 +402,7 @@ func (f *forgetful) Get(ctx context.Context, r byok.Ref) (byok.Item, error) {
 func TestPlatformKeyOnARolledBackStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &backupStore{inner: new(byok.MemStore)}
-		env := byoktest.New(t, &byoktest.Options{Store: store, Platform: true})
+		env := byoktest.New(t, &byoktest.Options{Store: store, Platform: true, Keeper: &byok.Options{Logger: slog.New(slog.DiscardHandler)}})
 		parts := []string{"tenant:acme", "tenants", "cmk", "changes"}
 		env.Tenant("first")
 		k := process(t, env)

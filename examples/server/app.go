@@ -16,6 +16,7 @@ import (
 	_ "github.com/ncruces/go-sqlite3/driver" // "sqlite3", without cgo
 
 	"github.com/byok-go/byok"
+	"github.com/byok-go/byok/awskms"
 	"github.com/byok-go/byok/byokhttp"
 	"github.com/byok-go/byok/kmsfake"
 	"github.com/byok-go/byok/sqlstore"
@@ -71,12 +72,17 @@ func newApp(ctx context.Context, c *config) (_ *app, err error) {
 	if err != nil {
 		return nil, err
 	}
+	var platform []byok.KeyID
+	if c.platformKey != "" {
+		platform = []byok.KeyID{awskms.Key(c.platformKey)}
+	}
 	a.keeper, err = byok.New(service, keys, store, store, &byok.Options{
 		MaxAge: c.maxAge,
 		// In the demo, so that the short key policy of the README is accepted, with
 		// a warning. A platform tells its customers which policy to use (awskms.KeyPolicy),
 		// and leaves this out.
 		AllowUnboundPolicy: c.unbound,
+		PlatformKeys:       platform,
 		Observer:           &byok.Observer{StateChange: logStateChange},
 	})
 	if err != nil {

@@ -47,6 +47,7 @@ type config struct {
 	maxAge      time.Duration
 	harden      bool // no core dumps, no debuggers
 	unbound     bool // accept key policies that are not bound to one organization
+	platformKey string
 
 	limits byokhttp.Limits // of tests
 }
@@ -70,6 +71,7 @@ func parse(args []string, out io.Writer) (*config, error) {
 scopes are of `+strings.Join(knownScopes, ", ")+`; without "scopes" all of them`)
 	f.DurationVar(&c.maxAge, "max-age", 0, "revocation bound, 1s to 5m (default 5s with the fake, 60s with real AWS)")
 	f.BoolVar(&c.unbound, "allow-unbound-policy", false, "accept CMKs whose key policy lets this server in for any organization, with a warning; otherwise they are refused (default true with the fake, false with real AWS)")
+	f.StringVar(&c.platformKey, "platform-key", "", "ARN of a CMK of this platform's own, under which organizations that never registered one seal; by default they cannot")
 	f.BoolVar(&c.harden, "harden", false, "leave no core dump, and keep debuggers of the same user out (Linux)")
 	if err := f.Parse(args); err != nil {
 		return nil, err
