@@ -83,7 +83,7 @@ func TestRelayPanics(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						trip := func(here string, c *chunk) {
 							if here == where && c.pos == at {
-								time.Sleep(1) // until the others can do nothing more, but give what comes behind
+								time.Sleep(time.Nanosecond) // until the others can do nothing more, but give what comes behind
 								if exit {
 									runtime.Goexit()
 								}
