@@ -240,17 +240,17 @@ func (b *bigTenant) openAll(also []bigRecord) {
 	var wg sync.WaitGroup
 	for i := range processes {
 		k, _ := b.process("reader", new(countingSink))
-		todo := make(chan bigRecord, 100)
+		records := make(chan bigRecord, 100)
 		wg.Go(func() {
-			defer close(todo)
-			b.each(*moveRecords*i/processes, *moveRecords*(i+1)/processes, func(r bigRecord) { todo <- r })
+			defer close(records)
+			b.each(*moveRecords*i/processes, *moveRecords*(i+1)/processes, func(r bigRecord) { records <- r })
 			for _, r := range also[len(also)*i/processes : len(also)*(i+1)/processes] {
-				todo <- r
+				records <- r
 			}
 		})
 		for range 4 {
 			wg.Go(func() {
-				for r := range todo {
+				for r := range records {
 					if err := b.open(k, r); err != nil {
 						b.t.Errorf("record %d, after the move: %v", r.n, err)
 						if errors.Is(err, byok.ErrKeyRevoked) {
@@ -259,7 +259,7 @@ func (b *bigTenant) openAll(also []bigRecord) {
 					}
 					opened.Add(1)
 				}
-				for range todo {
+				for range records {
 				}
 			})
 		}
