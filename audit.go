@@ -61,7 +61,8 @@ const (
 	OpRotate   Op = "rotate"
 	OpRewrap   Op = "rewrap" // a data key was wrapped anew: one of the Store by a job, or one that an envelope carries
 	OpMove     Op = "move"   // a move to another CMK was begun, and it switched
-	OpJob      Op = "job"    // what became of a rotation of type full, or a move: paused, cancelled, done. Reason says which
+	OpJob      Op = "job"    // what became of a rotation of type full, or a move: paused, cancelled, done; and a re-sealing: begun, too. Reason says which
+	OpReseal   Op = "reseal" // records were opened and sealed anew by a re-sealing; Reason counts them
 	OpRevoke   Op = "revoke"
 	OpSuspend  Op = "suspend"
 	OpResume   Op = "resume"

@@ -70,18 +70,8 @@ func (k *Keeper) AppendOpen(ctx context.Context, dst []byte, s Scope, sealed, aa
 	}
 	defer o.end()
 	event := Event{Op: OpOpen, Scope: o.scope}
-	h := &o.header
-	h.Tenant = o.scope.Tenant // saves Parse the string
-	o.core, o.payload, err = h.Parse(sealed)
-	switch {
-	case err != nil:
-		return o.deliver(ctx, event, malformed(err))
-	case h.Tenant != o.scope.Tenant:
-		return o.deliver(ctx, event, ErrOpen)
-	}
-	event.DataKey = h.DataKey
-	if o.size, err = floe.PlaintextSize(o.payload); err != nil { // before KMS is asked for a key to it
-		return o.deliver(ctx, event, opaque(err))
+	if event.DataKey, err = o.parse(); err != nil {
+		return o.deliver(ctx, event, err)
 	}
 	o.g, err = o.t.use(ctx, o)
 	return o.deliver(ctx, event, opaque(err))
@@ -180,9 +170,13 @@ func Inspect(sealed []byte) (Header, error) {
 	if err != nil {
 		return Header{}, malformed(err)
 	}
+	return headerOf(h), nil
+}
+
+func headerOf(h *format.Header) Header {
 	out := Header{Version: format.Version, Suite: h.Suite, Policy: h.Policy, DataKey: h.DataKey, Tenant: h.Tenant}
 	for _, r := range h.Recipients {
 		out.Recipients = append(out.Recipients, Recipient{KeyID{r.Provider, r.Key}, r.Wrapped})
 	}
-	return out, nil
+	return out
 }

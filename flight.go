@@ -18,9 +18,12 @@ type flightID struct {
 	purpose string
 	dataKey DataKeyID
 	wrapped [sha512.Size384]byte
+	jobs    bool // it pays as a job does, so that nobody else waits for it
 }
 
-func (id entryID) flight() flightID { return flightID{false, id.purpose, id.dataKey, id.wrapped} }
+func (id entryID) flight() flightID {
+	return flightID{false, id.purpose, id.dataKey, id.wrapped, false}
+}
 
 // flight is a load under way; e and err are final once done is closed.
 type flight struct {
@@ -32,6 +35,7 @@ type flight struct {
 
 // fly joins the flight id, or begins it with f, and waits for its end or ctx's.
 func (t *tenantCache) fly(ctx context.Context, id flightID, op Op, f func(context.Context) (*entry, error)) (*entry, error) {
+	id.jobs = inBackground(ctx)
 	fl, err := t.takeoff(ctx, id, op, f)
 	if err != nil {
 		return nil, err

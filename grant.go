@@ -215,7 +215,7 @@ func (t *tenantCache) served(ctx context.Context, g grant, st lease.State, err e
 		return g, err
 	}
 	t.mu[g.lane].hits.Add(1)
-	if st == lease.Refresh {
+	if st == lease.Refresh && !inBackground(ctx) { // a job loads anew what nobody else uses, at its own cost
 		t.renew(ctx, g.e, g.from)
 	}
 	return g, nil

@@ -42,6 +42,9 @@ type evidence struct {
 // is final: a denial is never a reason to ask another one instead. (With one key, the question about
 // the data key is that question.)
 func (t *tenantCache) inquire(ctx context.Context, purpose string, id DataKeyID, p *pool) (*inquiry, error) {
+	if inBackground(ctx) {
+		return t.inquireFor(ctx, purpose, id, nil, t.background())
+	}
 	return t.inquireFor(ctx, purpose, id, p, nil)
 }
 

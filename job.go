@@ -13,6 +13,8 @@ import (
 // A job is work on all data keys of a tenant: wrapping them anew. It is an item that any
 // process can go on with, so that none has to finish it. The tenant's state names the job that is
 // under way, at most one; that is what counts, and the item only tells how far it is.
+//
+// A re-sealing is a job of another kind, about records and not data keys: the state does not name it, and there may be several.
 
 // JobState is where a job is.
 type JobState string
@@ -22,6 +24,7 @@ const (
 	JobRunning   JobState = "running"
 	JobPaused    JobState = "paused"    // by what Why says; it goes on by itself when that has ended
 	JobSwitching JobState = "switching" // a move: the new CMK is the tenant's key; the old wrappings are being taken out
+	JobVerifying JobState = "verifying" // a re-sealing: everything has been looked at, and is being looked at again
 	JobDone      JobState = "done"
 	JobCancelled JobState = "cancelled"
 )
@@ -30,7 +33,7 @@ const (
 func (s JobState) Ended() bool { return s == JobDone || s == JobCancelled }
 
 // JobMove is the type of the job of [Tenant.Move]. Those of rotations are RotateDEK, which is done when it
-// is told, and RotateFull.
+// is told, and RotateFull. See also JobReseal.
 const JobMove = "move"
 
 // Job tells of a rotation or a move: who asked for it, when and why, from what to what, and how far it is.
@@ -54,6 +57,16 @@ type Job struct {
 	Unreadable []DataKeyID
 
 	PreviousVersion, NewVersion uint64 // generations; of a rotation, and of a registration that has switched
+
+	// Of a re-sealing, where Done, Failed and Left count records. While it is under way they are as of the last second or so.
+	Source     string
+	Generation uint64          // the oldest that is to be left
+	Shards     int             // that workers share out among them
+	Total      int64           // records, as far as is known
+	Verified   int64           // of the pass after everything was looked at: records that have been looked at again
+	Failures   []RecordFailure // of Failed; at most 100 of each shard
+	Rate       float64         // records a second, lately; 0: not known
+	ETA        time.Duration   // until what is Left is done, at that Rate; 0: not known. The pass that verifies is not in it
 
 	Actor, Reason string
 	StartedAt     time.Time
@@ -115,6 +128,8 @@ type jobItem struct {
 	Pauses     int       `json:"pauses,omitempty"` // in a row
 	NotBefore  time.Time `json:"not_before,omitzero"`
 
+	Reseal *resealItem `json:"reseal,omitempty"` // of JobReseal
+
 	id       string
 	revision uint64
 }
@@ -156,7 +171,10 @@ func (j *jobItem) job(s *state) Job {
 		Done: j.Done, Failed: j.Failed, Left: max(0, j.Total-j.Looked), Unreadable: slices.Clone(j.Unreadable),
 		PreviousVersion: j.PreviousVersion, NewVersion: j.NewVersion,
 		Actor: j.Actor, Reason: j.Reason, StartedAt: j.StartedAt, UpdatedAt: j.UpdatedAt, EndedAt: j.EndedAt}
-	if !out.State.Ended() && (s.Job == nil || s.Job.ID != j.id) {
+	if r := j.Reseal; r != nil {
+		out.Source, out.Generation, out.Shards, out.Total = r.Source, r.Generation, r.Shards, j.Total
+	}
+	if !out.State.Ended() && j.Type != JobReseal && (s.Job == nil || s.Job.ID != j.id) {
 		out.State, out.Why = JobCancelled, ""
 	}
 	if out.State == JobDone || out.State == JobSwitching {
@@ -165,7 +183,7 @@ func (j *jobItem) job(s *state) Job {
 	return out
 }
 
-// Job returns a rotation or move of the tenant by its id. The error is ErrJobNotFound, ErrStore, ErrArgument or
+// Job returns a rotation, move or re-sealing of the tenant by its id. The error is ErrJobNotFound, ErrStore, ErrArgument or
 // ErrClosed. It is a read: KMS is asked nothing, and there is no event.
 func (t *Tenant) Job(ctx context.Context, id string) (Job, error) {
 	ctx, c, done, err := t.open(ctx)
@@ -181,10 +199,10 @@ func (t *Tenant) Job(ctx context.Context, id string) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
-	return j.job(s), nil
+	return c.told(ctx, j, s)
 }
 
-// Jobs returns all rotations and moves that the tenant ever had, oldest first as far as clocks of the
+// Jobs returns all rotations, moves and re-sealings that the tenant ever had, oldest first as far as clocks of the
 // processes agree. An error ends the sequence.
 func (t *Tenant) Jobs(ctx context.Context) iter.Seq2[Job, error] {
 	return func(yield func(Job, error) bool) {
@@ -225,7 +243,11 @@ func (t *Tenant) jobsPage(ctx context.Context, after string) (page []Job, next s
 		if err := decodeItem(i.Value, j); err != nil {
 			return page, "", err
 		}
-		page, next = append(page, j.job(s)), i.ID
+		told, err := c.told(ctx, j, s)
+		if err != nil {
+			return page, "", err
+		}
+		page, next = append(page, told), i.ID
 	}
 	if len(page) < MaxListLimit {
 		next = ""
@@ -283,8 +305,13 @@ func (t *Tenant) CancelJob(ctx context.Context, id, reason string) (Job, error) 
 		switch out = j.job(s); {
 		case out.State == JobCancelled:
 			return change{}, errUnchanged
-		case out.State.Ended() || s.Job.Switched:
+		case out.State.Ended() || j.Type != JobReseal && s.Job.Switched:
 			return change{}, fmt.Errorf("%w: the job cannot be cancelled any more", ErrArgument)
+		}
+		if j.Type == JobReseal {
+			j.State, j.EndedAt = JobCancelled, t.k.clock.Now().Wall.UTC()
+			out = j.job(s)
+			return change{quiet: true, events: []Event{event}, writes: []Item{c.jobWrite(j)}}, nil
 		}
 		writes, err := c.endJob(ctx, s, j, JobCancelled)
 		out = j.job(s)

@@ -64,6 +64,15 @@ type background struct {
 	live *pool
 }
 
+type backgroundKey struct{}
+
+// withBackground makes what is done with ctx pay as a job does.
+func withBackground(ctx context.Context) context.Context {
+	return context.WithValue(ctx, backgroundKey{}, true)
+}
+
+func inBackground(ctx context.Context) bool { return ctx.Value(backgroundKey{}) != nil }
+
 func (t *tenantCache) background() *background { return &background{&t.k.jobs.rate, &t.budget.known} }
 
 // pay waits until the job's next request may be made.

@@ -67,6 +67,9 @@ func (t *tenantCache) stepJob(ctx context.Context, id string) (Job, error) {
 	if j.State.Ended() {
 		return j.job(s), t.tidy(ctx, j)
 	}
+	if j.Type == JobReseal {
+		return j.job(s), fmt.Errorf("%w: a re-sealing needs the records: see Resealer", ErrArgument)
+	}
 	if !t.k.jobs.take(t.tenant) {
 		return j.job(s), errJobHeld
 	}

@@ -101,7 +101,7 @@ func (t *tenantCache) loadStored(ctx context.Context, purpose string, id DataKey
 // loadInside loads a data key that only the envelope itself holds.
 func (t *tenantCache) loadInside(ctx context.Context, purpose string, id DataKeyID, w wrapping, op Op) (*entry, error) {
 	hash := w.hash()
-	return t.fly(ctx, flightID{false, purpose, id, hash}, op, t.again(func(ctx context.Context, read lease.Time, s *state) (*entry, error) {
+	return t.fly(ctx, flightID{purpose: purpose, dataKey: id, wrapped: hash}, op, t.again(func(ctx context.Context, read lease.Time, s *state) (*entry, error) {
 		return t.unwrap(ctx, t.newEntry(entryID{purpose, id, s.Key, hash}, 0), w, read, op)
 	}))
 }

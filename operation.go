@@ -26,6 +26,7 @@ type job struct {
 	scope        Scope
 	dst, in, aad []byte // the caller's
 	seals        bool
+	once         bool // a data key that an envelope carries is for it only, and not to be kept
 	g            grant
 	out          []byte // dst and the result
 
@@ -56,6 +57,23 @@ func (k *Keeper) begin(s Scope, dst, in, aad []byte) (*operation, error) {
 	return o, nil
 }
 
+// parse reads the envelope that is to be opened. named is the data key that it says, if it is of this tenant.
+func (o *operation) parse() (named DataKeyID, err error) {
+	h := &o.header
+	h.Tenant = o.scope.Tenant // saves Parse the string
+	o.core, o.payload, err = h.Parse(o.in)
+	switch {
+	case err != nil:
+		return named, malformed(err)
+	case h.Tenant != o.scope.Tenant:
+		return named, ErrOpen
+	}
+	if o.size, err = floe.PlaintextSize(o.payload); err != nil { // before KMS is asked for a key to it
+		err = opaque(err)
+	}
+	return h.DataKey, err
+}
+
 func (o *operation) end() {
 	o.t.leave(o.lane)
 	o.job = job{}
@@ -67,6 +85,8 @@ func (o *operation) end() {
 func (o *operation) find(ctx context.Context) (g grant, err error) {
 	if o.seals {
 		g, err = o.t.grantSeal(ctx, o.scope.Purpose, int64(len(o.in)), o.lane)
+	} else if o.once && o.header.Policy != format.PolicyREF {
+		g, err = o.t.openAlone(ctx, o.scope.Purpose, &o.header)
 	} else {
 		g, err = o.t.grantOpen(ctx, o.scope.Purpose, &o.header, o.lane)
 	}

@@ -27,7 +27,8 @@ import (
 //	                  dek:<data key id>            a wrapped data key
 //	                  use:<data key id>            how much of its limits is reserved
 //	                  used:<generation>            about when its data keys were last used
-//	                  job:<id>                     a rotation or a move: what it is, and how far
+//	                  job:<id>                     a rotation, a move or a re-sealing: what it is, and how far
+//	                  shard:<id>:<n>               how far a part of a re-sealing is
 //	openjobs          000 to 255                   the jobs that are under way, by a hash of the tenant; see jobindex.go
 //	cmk               <SHA-256 of the key id>      which tenant uses this CMK
 //	waiver            <SHA-256 of the waiver>      a text that somebody acknowledged
@@ -107,6 +108,7 @@ type state struct {
 	Platform        bool       `json:"platform,omitempty"`    // Key is the platform's: the tenant never had one of its own
 	Carried         bool       `json:"carried,omitempty"`     // beside that, envelopes carry data keys that it wrapped
 	Elsewhere       *elsewhere `json:"elsewhere,omitempty"`   // what was wrapped before the tenant had a key; not changed in place
+	Reseal          uint64     `json:"reseal,omitempty"`      // what is sealed by an older generation is due, see Keeper.Due
 	Job             *activeJob `json:"job,omitempty"`         // not changed in place: a clone has the same
 	Acks            uint64     `json:"acks,omitempty"`        // how many ack:<n> there are
 	Ack             *ack       `json:"ack,omitempty"`         // the newest
@@ -300,7 +302,9 @@ func (t *tenantCache) storedState(ctx context.Context) (*state, error) {
 // parsed as strictly as an envelope, and KMS checks the rest by the context.
 func (t *tenantCache) readDataKey(ctx context.Context, purpose string, id DataKeyID) (*dataKeyItem, wrapping, error) {
 	var item dataKeyItem
-	if _, err := t.k.getJSON(ctx, refDataKey(t.tenant, id), &item); err != nil {
+	if _, err := t.k.getJSON(ctx, refDataKey(t.tenant, id), &item); err == errDamaged {
+		return nil, wrapping{}, errDataKey
+	} else if err != nil {
 		return nil, wrapping{}, err
 	}
 	t.mu.RLock()
@@ -308,13 +312,15 @@ func (t *tenantCache) readDataKey(ctx context.Context, purpose string, id DataKe
 	t.mu.RUnlock()
 	w, ok := item.settle(t.tenant, id, keys)
 	if !ok {
-		return nil, wrapping{}, fmt.Errorf("%w: a data key is damaged", ErrStore)
+		return nil, wrapping{}, errDataKey
 	}
 	if item.Purpose != purpose {
 		return nil, wrapping{}, ErrOpen // another purpose's data key: the envelope is not of this scope
 	}
 	return &item, w, nil
 }
+
+var errDataKey = newError(ErrStore, "the store failed: a data key is damaged")
 
 // settle returns how the data key is wrapped for whoever has keys, after the switch of a move under the new
 // CMKs, and makes Header that. It reports false if the item is damaged.

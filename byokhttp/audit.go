@@ -80,7 +80,7 @@ func auditQuery(v url.Values) (byok.AuditQuery, error) {
 
 // ops is every byok.Op; a test compares.
 var ops = []byok.Op{
-	byok.OpRegister, byok.OpActivate, byok.OpWaiver, byok.OpSeal, byok.OpOpen, byok.OpRotate, byok.OpRewrap, byok.OpMove, byok.OpJob, byok.OpRevoke, byok.OpSuspend,
+	byok.OpRegister, byok.OpActivate, byok.OpWaiver, byok.OpSeal, byok.OpOpen, byok.OpRotate, byok.OpRewrap, byok.OpMove, byok.OpJob, byok.OpReseal, byok.OpRevoke, byok.OpSuspend,
 	byok.OpResume, byok.OpHealth, byok.OpRecheck, byok.OpLease, byok.OpRenew, byok.OpDeny, byok.OpRestore, byok.OpProbe, byok.OpMaterial,
 	byok.OpRelease, byok.OpExport, byok.OpPlatformKey, byok.OpDrillable,
 }

@@ -1,12 +1,13 @@
 package byokhttp
 
 import (
+	"math"
 	"net/http"
 
 	"github.com/byok-go/byok"
 )
 
-// job is how far a rotation or a move is.
+// job is how far a rotation, a move or a re-sealing is.
 type job struct {
 	ID             string  `json:"id"`
 	OrganizationID string  `json:"organization_id"`
@@ -36,6 +37,15 @@ type job struct {
 	Audited            *bool   `json:"audited,omitempty"` // see tookEffect
 
 	Unreadable []byok.DataKeyID `json:"unreadable_data_keys,omitempty"` // which keep a move from switching
+
+	// Of a re-sealing, whose done, failed and left are records.
+	Source     string               `json:"source,omitempty"`
+	Generation uint64               `json:"oldest_dek_version,omitempty"` // that is to be left
+	Total      int64                `json:"total,omitempty"`
+	Verified   int64                `json:"verified,omitempty"`
+	Rate       float64              `json:"records_per_second,omitempty"`
+	ETA        int64                `json:"seconds_left,omitempty"`
+	Failures   []byok.RecordFailure `json:"failures,omitempty"`
 }
 
 func newJob(tenant string, j byok.Job) job {
@@ -56,6 +66,13 @@ func newJob(tenant string, j byok.Job) job {
 		Failed:         j.Failed,
 		Left:           j.Left,
 		Unreadable:     j.Unreadable,
+		Source:         j.Source,
+		Generation:     j.Generation,
+		Total:          j.Total,
+		Verified:       j.Verified,
+		Rate:           math.Round(j.Rate*10) / 10,
+		ETA:            int64(j.ETA.Seconds()),
+		Failures:       j.Failures,
 		Actor:          j.Actor,
 		Reason:         j.Reason,
 		StartedAt:      stamp(j.StartedAt),

@@ -1,0 +1,265 @@
+package byok
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// rows is a Source.
+type rows struct{ Source }
+
+// page reads a page, and checks that it is one.
+func (s rows) page(ctx context.Context, after, last string, limit int) ([]Record, error) {
+	page, err := s.Records(ctx, after, last, limit)
+	if err != nil {
+		return nil, err
+	}
+	if len(page) > limit {
+		return nil, fmt.Errorf("%w: the source returned %d records, and %d were asked for", ErrArgument, len(page), limit)
+	}
+	for i := range page {
+		if err := checkNextKey(page[i].Key, after); err != nil {
+			return nil, err
+		}
+		after = page[i].Key
+	}
+	return page, nil
+}
+
+// checkNextKey catches a Source that would be passed over for ever. The order of keys is its own.
+func checkNextKey(key, before string) error {
+	if err := checkRecordKey(key); err != nil {
+		return err
+	}
+	if key == before {
+		return fmt.Errorf("%w: the source returned the key %q twice", ErrArgument, key)
+	}
+	return nil
+}
+
+// resealed is what became of one record.
+type resealed struct {
+	sealed  []byte
+	fail    *RecordFailure
+	grants  [2]grant // of opening and sealing
+	err     error    // why the step ends here
+	skipped bool     // it was not due
+}
+
+// look implements recordSource.
+func (s rows) look(ctx context.Context, r *Resealer, t *tenantCache, j *jobItem, c *resealCursor, last string) (more bool, err error) {
+	page, err := s.page(ctx, c.After, last, min(r.opts.Page, r.opts.PerSecond))
+	if err != nil || len(page) == 0 {
+		return false, err
+	}
+	results, due := make([]resealed, len(page)), make([]int, 0, len(page))
+	for i := range page {
+		is := page[i].Clear
+		if !is {
+			h, herr := Inspect(page[i].Value)
+			if is, err = r.due(ctx, t, j, page[i].Purpose, h, herr); err != nil {
+				return true, err
+			}
+		}
+		if results[i].skipped = !is; is {
+			due = append(due, i)
+		}
+	}
+	if err := r.pay(ctx, t.k.clock.Now().Mono, len(due)); err != nil {
+		return true, err
+	}
+	t.resealAll(ctx, j, page, results, due)
+	n := 0 // up to the first that could not be done now
+	for n < len(results) && results[n].err == nil {
+		n++
+	}
+	var stopped error
+	if n < len(results) {
+		stopped = results[n].err
+	}
+	if err := s.replace(ctx, r, t, j, c, page[:n], results, stopped); err != nil {
+		return true, err
+	}
+	return true, stopped
+}
+
+// replace lets the Source replace what was sealed anew of page, and counts it. all are the results of these, and of those behind
+// them at which the step ended with stopped.
+func (s rows) replace(ctx context.Context, r *Resealer, t *tenantCache, j *jobItem, c *resealCursor, page []Record, all []resealed, stopped error) error {
+	n := len(page)
+	results := all[:n]
+	var records []Record
+	var sealed [][]byte
+	var failures []RecordFailure
+	for i := range results {
+		if f := results[i].fail; f != nil {
+			failures = append(failures, *f)
+		} else if !results[i].skipped {
+			records, sealed = append(records, page[i]), append(sealed, results[i].sealed)
+		}
+	}
+	if len(records)+len(failures) > 0 || stopped != nil {
+		if err := t.releaseResealed(ctx, j, c.Shard, all, n, len(records), len(failures), stopped); err != nil {
+			return err
+		}
+	}
+	var changed int64
+	if len(records) > 0 {
+		done, err := s.Replace(ctx, records, sealed)
+		if err != nil {
+			return err
+		}
+		if len(done) != len(records) {
+			return fmt.Errorf("%w: the source told of %d records, and was given %d", ErrArgument, len(done), len(records))
+		}
+		for _, d := range done {
+			if !d {
+				changed++
+			}
+		}
+	}
+	for _, f := range failures {
+		r.failed(c, f)
+	}
+	c.Sealed, c.Changed = c.Sealed+int64(len(records))-changed, c.Changed+changed
+	if c.Looked += int64(len(page)); len(page) > 0 {
+		c.After = page[len(page)-1].Key
+	}
+	return nil
+}
+
+// resealAll opens and seals anew what is due. A few at once, since each may need KMS.
+func (t *tenantCache) resealAll(ctx context.Context, j *jobItem, page []Record, results []resealed, due []int) {
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(jobParallel, (len(due)+15)/16) {
+		wg.Go(func() {
+			for i := range next {
+				t.resealOne(ctx, j, &page[i], &results[i])
+			}
+		})
+	}
+	for _, i := range due {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+func (t *tenantCache) resealOne(ctx context.Context, j *jobItem, rec *Record, out *resealed) {
+	s := Scope{t.tenant, rec.Purpose}
+	plain := rec.Value
+	if !rec.Clear {
+		var err error
+		plain, out.grants[0], err = t.k.quietly(ctx, s, rec.Value, rec.AAD, false)
+		defer clear(plain)
+		if out.give(rec.Key, err, false) {
+			return
+		}
+	} else if !j.Reseal.Adopt {
+		out.give(rec.Key, errInClear, false)
+		return
+	}
+	var err error
+	out.sealed, out.grants[1], err = t.k.quietly(ctx, s, plain, rec.AAD, true)
+	out.give(rec.Key, err, true)
+}
+
+// give makes err the record's failure, or what the step ends with. It reports whether there is one.
+func (out *resealed) give(key string, err error, sealing bool) bool {
+	if err == nil {
+		return false
+	}
+	if f, ok := bad(key, err, sealing); ok {
+		out.fail = &f
+	} else {
+		out.err = err
+	}
+	return true
+}
+
+// quietly is Seal or Open for a job: without an event of its own, and so without the last question. Nothing of it may leave before both.
+func (k *Keeper) quietly(ctx context.Context, s Scope, in, aad []byte, seals bool) ([]byte, grant, error) {
+	o, err := k.begin(s, nil, in, aad)
+	if err != nil {
+		return nil, grant{}, err
+	}
+	defer o.end()
+	o.seals, o.once = seals, true
+	if !seals {
+		if _, err = o.parse(); err != nil {
+			return nil, grant{}, err
+		}
+	}
+	o.g, err = o.t.use(ctx, o)
+	if err != nil {
+		clear(o.out)
+		if !seals {
+			err = opaque(err)
+		}
+		return nil, o.g, err
+	}
+	return o.out, o.g, nil
+}
+
+// releaseResealed records what a step did, and asks for the last time whether it may leave. Its error is why not. Only the first n of results are
+// to leave, but KMS was asked for all.
+func (t *tenantCache) releaseResealed(ctx context.Context, j *jobItem, shard int, results []resealed, n, sealed, failed int, stopped error) error {
+	e := Event{Op: OpReseal, Scope: Scope{Tenant: t.tenant}, Actor: j.Actor,
+		Reason: fmt.Sprintf("%s %s, shard %d: %d records", JobReseal, j.id, shard, sealed)}
+	if failed > 0 {
+		e.Reason += fmt.Sprintf(", %d failed", failed)
+	}
+	leaving := map[*entry]grant{}
+	for i := range results {
+		out := &results[i]
+		for _, g := range out.grants {
+			e.Calls = append(e.Calls, g.calls...)
+			if g.e != nil && out.sealed != nil && i < n {
+				leaving[g.e] = g
+			}
+		}
+		if g := out.grants[1]; out.sealed != nil && i < n {
+			e.Key, e.DataKey, e.Version, e.Proof = g.under.key, g.e.id.dataKey, g.e.generation, g.under.request
+		}
+	}
+	switch {
+	case sealed > 0:
+	case stopped != nil:
+		_, _ = t.k.conclude(ctx, e, stopped)
+		return nil
+	default:
+		e.Outcome, e.Code = OutcomeFailure, Code(ErrOpen)
+	}
+	e, err := t.k.conclude(ctx, e, nil)
+	if err != nil {
+		return err
+	}
+	for _, g := range leaving {
+		if err = t.still(ctx, g); err != nil {
+			t.k.report(ctx, t.k.withheld(e, err))
+			return err
+		}
+	}
+	return nil
+}
+
+// census implements recordSource.
+func (s rows) census(ctx context.Context, r *Resealer, t *tenantCache, j *jobItem, after, last string, count func(censusRecord)) (string, bool, error) {
+	page, err := s.page(ctx, after, last, r.opts.Page)
+	if err != nil || len(page) == 0 {
+		return after, false, err
+	}
+	for i := range page {
+		rec := censusRecord{clear: page[i].Clear}
+		if !rec.clear {
+			h, herr := Inspect(page[i].Value)
+			if rec, err = r.censusOf(ctx, t, j, page[i].Purpose, h, herr); err != nil {
+				return after, false, err
+			}
+		}
+		count(rec)
+	}
+	return page[len(page)-1].Key, true, nil
+}
