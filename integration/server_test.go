@@ -49,6 +49,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == crasherFlag {
 		os.Exit(crasherMain(os.Args[2]))
 	}
+	if len(os.Args) == 3 && os.Args[1] == resealerFlag {
+		os.Exit(resealerMain(os.Args[2]))
+	}
 	flag.Parse()
 	os.Exit(func() int {
 		for _, tool := range []string{*awsBinary, *python, "bash", "curl", "cmp", "sed", "openssl", filepath.Join(*postgresBin, "postgres")} {
