@@ -48,7 +48,7 @@ func TestImports(t *testing.T) {
 		}
 	}
 	sdk := func(d string) bool { return strings.HasPrefix(d, "github.com/aws/") }
-	suites := []string{module + "/keyringtest", module + "/storetest", module + "/byoktest", module + "/internal/fipstest"}
+	suites := []string{module + "/keyringtest", module + "/storetest", module + "/sourcetest", module + "/byoktest", module + "/internal/fipstest"}
 
 	forbid(module, "the root links only its own parts, cryptobyte and golang-lru", func(d string) bool {
 		host, _, _ := strings.Cut(d, "/")

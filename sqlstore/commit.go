@@ -3,17 +3,12 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"math"
-	"time"
 
 	"github.com/byok-go/byok"
+	"github.com/byok-go/byok/sqlstore/internal/conn"
 )
-
-// rollbackTimeout bounds the cleaning up after a failure; when it is over the
-// connection is closed instead, which has the same effect.
-const rollbackTimeout = 5 * time.Second
 
 // commit writes the requests of a batch in one transaction.
 func (s *Store) commit(ctx context.Context, batch []*request) {
@@ -82,50 +77,36 @@ func (s *Store) transaction(ctx context.Context, f func(*tx) error) (began bool,
 }
 
 func (s *Store) attempt(ctx context.Context, f func(*tx) error) (began bool, err error) {
-	conn, err := s.db.Conn(ctx)
+	c, err := s.db.Conn(ctx)
 	if err != nil {
 		return false, err
 	}
 	clean := false
 	defer func() {
 		if !clean { // also after a panic
-			discard(conn)
+			conn.Discard(c)
 		}
-		_ = conn.Close() // back to the pool
+		_ = c.Close() // back to the pool
 	}()
 	// A connection on which BEGIN failed is not used again: perhaps it began all the
 	// same, and the answer was interrupted.
-	if err := s.d.ready(ctx, conn); err != nil {
+	if err := s.d.ready(ctx, c); err != nil {
 		return false, err
 	}
-	if _, err := conn.ExecContext(ctx, s.d.begin); err != nil {
+	if _, err := c.ExecContext(ctx, s.d.begin); err != nil {
 		return false, err
 	}
-	if err := f(&tx{ctx: ctx, s: s, conn: conn}); err != nil {
-		clean = rollback(ctx, conn)
+	if err := f(&tx{ctx: ctx, s: s, conn: c}); err != nil {
+		clean = conn.Rollback(ctx, c)
 		return true, &abortedError{err}
 	}
 	// From here on an error says nothing about what is in the database.
-	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
-		clean = rollback(ctx, conn)
+	if _, err := c.ExecContext(ctx, "COMMIT"); err != nil {
+		clean = conn.Rollback(ctx, c)
 		return true, err
 	}
 	clean = true
 	return true, nil
-}
-
-// rollback reports whether the connection can be used again.
-func rollback(ctx context.Context, conn *sql.Conn) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-	defer cancel()
-	_, err := conn.ExecContext(ctx, "ROLLBACK")
-	return err == nil
-}
-
-// discard keeps a connection out of the pool: with a transaction left open on
-// it, whoever got it next would read an old state, and write into nowhere.
-func discard(conn *sql.Conn) {
-	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 }
 
 // writeAll does the requests of a batch. Its error aborts the transaction; a

@@ -3,7 +3,8 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"errors"
+
+	"github.com/byok-go/byok/sqlstore/internal/conn"
 )
 
 // Dialect is the SQL that a database speaks. The zero Dialect is invalid.
@@ -18,7 +19,7 @@ const (
 // ErrUnfit: this database, as it is set up, cannot keep the contract of
 // byok.Store: it loses commits at a power cut, or answers with what is old. The
 // text says what to change.
-var ErrUnfit = errors.New("the database is not fit for a Store")
+var ErrUnfit = conn.ErrUnfit
 
 // dialect is what differs from one database to the next. Everything else is
 // written once, in SQL that all of them understand, with ? for arguments.

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/byok-go/byok/sqlstore/internal/conn"
 )
 
 var postgres = dialect{
@@ -100,7 +102,7 @@ func postgresSetup(ctx context.Context, c *sql.Conn) error {
 }
 
 // errStandby is the answer of a server whose data may be old.
-var errStandby = fmt.Errorf("%w: the server is a standby; connect with target_session_attrs=read-write", ErrUnfit)
+var errStandby = conn.ErrStandby
 
 // postgresText is s itself but for what TEXT cannot hold: zero bytes, and what is
 // not UTF-8. That becomes hexadecimal behind a backslash, with which no other

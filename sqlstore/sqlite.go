@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/byok-go/byok/sqlstore/internal/conn"
 )
 
 var sqlite = dialect{
@@ -37,7 +39,7 @@ var sqlite = dialect{
 	// IMMEDIATE takes the write lock at once. A transaction that began with a read
 	// could not be upgraded if another one wrote in between.
 	begin: "BEGIN IMMEDIATE",
-	ready: sqliteReady,
+	ready: conn.Durable,
 
 	get:  `SELECT false, revision, value FROM byok_items WHERE part = ? AND id = ?`,
 	list: `SELECT false, id, revision, value FROM byok_items WHERE part = ? AND id > ? ORDER BY id LIMIT ?`,
@@ -60,34 +62,6 @@ func sqliteSetup(ctx context.Context, c *sql.Conn) error {
 		return fmt.Errorf("%w: it cannot use a write-ahead log: is it a local file?", ErrUnfit)
 	}
 	return nil
-}
-
-// SQLite's levels of PRAGMA synchronous: OFF, NORMAL, FULL, EXTRA. In a
-// write-ahead log everything below FULL can lose the last commits at a power cut.
-const synchronousFull = 2
-
-func sqliteReady(ctx context.Context, c *sql.Conn) error {
-	level, err := synchronous(ctx, c)
-	if err != nil || level >= synchronousFull {
-		return err
-	}
-	// The pragma does nothing inside a transaction; here none has begun.
-	if _, err := c.ExecContext(ctx, "PRAGMA synchronous = FULL"); err != nil {
-		return err
-	}
-	// SQLite ignores a pragma that it does not like, so look.
-	if level, err = synchronous(ctx, c); err != nil {
-		return err
-	}
-	if level < synchronousFull {
-		return fmt.Errorf("%w: the connection stays at synchronous=%d, not FULL", ErrUnfit, level)
-	}
-	return nil
-}
-
-func synchronous(ctx context.Context, c *sql.Conn) (level int, err error) {
-	err = c.QueryRowContext(ctx, "PRAGMA synchronous").Scan(&level)
-	return level, err
 }
 
 // sqliteBusy recognizes SQLITE_BUSY without importing a driver, and without

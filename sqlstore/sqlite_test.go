@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/byok-go/byok"
+	"github.com/byok-go/byok/sqlstore/internal/conn"
 )
 
 func openDB(t testing.TB, path, query string) *sql.DB {
@@ -73,7 +74,7 @@ func testDurable(t *testing.T) {
 				if err := tx.conn.QueryRowContext(tx.ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
 					return err
 				}
-				if level, err := synchronous(tx.ctx, tx.conn); err != nil || level != want || mode != "wal" {
+				if level, err := conn.Synchronous(tx.ctx, tx.conn); err != nil || level != want || mode != "wal" {
 					return fmt.Errorf("synchronous=%d, journal_mode=%s, %v", level, mode, err)
 				}
 				return nil
