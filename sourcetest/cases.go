@@ -248,7 +248,7 @@ func sameKeys(p *place, what string, got, want []byok.Record) {
 
 // paging: every way of reading gives the same order, and a range is exactly that part of it.
 func paging(p *place) {
-	const n = 57
+	const n = 30
 	p.fill(n)
 	all := p.all("", "", 1000)
 	if len(all) != n {
@@ -277,7 +277,7 @@ func shards(p *place) {
 	if !ok {
 		return
 	}
-	for _, n := range []int{0, 1, 5, 200} {
+	for _, n := range []int{0, 1, 5, 80} {
 		p.fill(n)
 		all := p.all("", "", 1000)
 		for _, of := range []int{1, 2, 7} {

@@ -81,7 +81,7 @@ func twoAtOnce(p *place) {
 // liveWriters: writers write all the time, and each reads back what it has written last: as it is, or sealed. So no write is
 // undone, and at no moment does anybody read the wrong thing.
 func liveWriters(p *place) {
-	const keys, writes = 12, 25
+	const keys, writes = 10, 20
 	p.fill(keys)
 	// A value that was sealed is "who:value"; nobody but the replacers writes a colon.
 	check := func(i int, last string, inClear bool) error {
