@@ -21,7 +21,7 @@ var long = flag.Int64("long", 64<<20, "bytes of the stream of BenchmarkMemory")
 // pipe: peak-MiB is what the kernel counted at its peak, less what the process had before. A
 // peer without streams has the message, of 64 MiB then, in memory: message-MiB tells.
 func BenchmarkMemory(b *testing.B) {
-	for _, p := range peers.All() {
+	for _, p := range inTurn() {
 		if p.MaxSize > 0 {
 			continue
 		}

@@ -39,7 +39,7 @@ func charts(r *results) map[string]chart {
 			title: "A stream of 64 MiB", unit: "GB/s", series: []string{"Seal, one core", "Seal, two cores"}, rows: r.peers,
 			value: func(peer string, i int) float64 {
 				p := point{name: "Stream/Seal/" + peer, unit: []string{"cpu-ns/op", "ns/op"}[i], cores: i + 1}
-				return r.over(func(v run) float64 { return (64 << 20) / v(p) }).median
+				return r.over(func(v figures) float64 { return (64 << 20) / v(p) }).median
 			},
 			more: func(string) string { return "" },
 		},

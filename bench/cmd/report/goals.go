@@ -22,26 +22,26 @@ func (g goal) met() bool {
 }
 
 // goals are those of the project's plan. What has a round number and no yardstick depends on
-// the machine; the others are ratios of what the same run measured.
+// the machine; the others are ratios of what the same round measured.
 func goals(r *results) []goal {
-	us := func(name string) func(run) float64 {
-		return func(v run) float64 { return v(point{name: name, unit: "cpu-ns/op"}) / 1e3 }
+	us := func(name string) func(figures) float64 {
+		return func(v figures) float64 { return v(point{name: name, unit: "cpu-ns/op"}) / 1e3 }
 	}
-	of := func(name, unit string) func(run) float64 {
-		return func(v run) float64 { return v(point{name: name, unit: unit}) }
+	of := func(name, unit string) func(figures) float64 {
+		return func(v figures) float64 { return v(point{name: name, unit: unit}) }
 	}
-	ratio := func(a, b func(run) float64) func(run) float64 {
-		return func(v run) float64 { return a(v) / b(v) }
+	ratio := func(a, b func(figures) float64) func(figures) float64 {
+		return func(v figures) float64 { return a(v) / b(v) }
 	}
-	wall := func(name string, cores int) func(run) float64 {
-		return func(v run) float64 { return v(point{name: name, unit: "ns/op", cores: cores}) }
+	wall := func(name string, cores int) func(figures) float64 {
+		return func(v figures) float64 { return v(point{name: name, unit: "ns/op", cores: cores}) }
 	}
 	var all []goal
-	add := func(work, unit string, limit float64, atLeast bool, f func(run) float64) {
+	add := func(work, unit string, limit float64, atLeast bool, f func(figures) float64) {
 		all = append(all, goal{work, unit, limit, atLeast, r.over(f)})
 	}
-	most := func(work, unit string, limit float64, f func(run) float64) { add(work, unit, limit, false, f) }
-	least := func(work, unit string, limit float64, f func(run) float64) { add(work, unit, limit, true, f) }
+	most := func(work, unit string, limit float64, f func(figures) float64) { add(work, unit, limit, false, f) }
+	least := func(work, unit string, limit float64, f func(figures) float64) { add(work, unit, limit, true, f) }
 	appends := func(size string, limit float64) {
 		for _, op := range []string{"AppendSeal", "AppendOpen"} {
 			most("`"+op+"`, "+spaced(size), "x plain AES-GCM", limit,
@@ -55,7 +55,7 @@ func goals(r *results) []goal {
 	most("`Open`, 64 B", "allocations", 6, of("Message/64B/Open/byok", "allocs/op"))
 	most("`AppendSeal`, 64 B", "allocations", 4, of("Message/64B/AppendSeal/byok", "allocs/op"))
 	most("`AppendOpen`, 64 B", "allocations", 4, of("Message/64B/AppendOpen/byok", "allocs/op"))
-	most("`Seal` and `Open`, 64 B", "KMS requests", 0, func(v run) float64 {
+	most("`Seal` and `Open`, 64 B", "KMS requests", 0, func(v figures) float64 {
 		return of("Message/64B/Seal/byok", "kms/op")(v) + of("Message/64B/Open/byok", "kms/op")(v)
 	})
 	most("`Seal`, 1 KiB", "CPU µs", 3.2, us("Message/1KiB/Seal/byok"))
@@ -74,11 +74,11 @@ func goals(r *results) []goal {
 			least("`"+op+"`, "+spaced(size)+", two cores", "x one", 1.85, ratio(wall(name, 1), wall(name, 2)))
 		}
 	}
-	most("memory for a stream of 10 GiB, sealed and opened", "MiB", 16, func(v run) float64 {
+	most("memory for a stream of 10 GiB, sealed and opened", "MiB", 16, func(v figures) float64 {
 		return v(point{name: "Memory/byok", unit: "peak-MiB", cores: 2})
 	})
-	most("stored beyond message and tenant's name", "bytes", 131, func(v run) float64 { return of("Message/64B/Seal/byok", "more-B/op")(v) - 4 })
-	most("`Seal`, 64 B, `fips140=only`", "µs more", 0.7, func(v run) float64 {
+	most("stored beyond message and tenant's name", "bytes", 131, func(v figures) float64 { return of("Message/64B/Seal/byok", "more-B/op")(v) - 4 })
+	most("`Seal`, 64 B, `fips140=only`", "µs more", 0.7, func(v figures) float64 {
 		return v(point{name: "Message/64B/Seal/byok", unit: "cpu-ns/op", fips: true})/1e3 - us("Message/64B/Seal/byok")(v)
 	})
 	weight := func(work, unit string, limit, v float64) {

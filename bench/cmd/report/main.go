@@ -23,7 +23,7 @@ func main() {
 	log.SetPrefix("report: ")
 	runs := flag.Int("runs", 3, "runs; what is told is their median, and the least and the most")
 	rounds := flag.Int("rounds", 7, "rounds of a run, in which all benchmarks take turns; their median counts")
-	brief := flag.Bool("brief", false, "one run of one round in which each benchmark does its work once: the figures mean nothing")
+	brief := flag.Bool("brief", false, "one run of one round in which each benchmark does its work once or twice: the figures mean nothing")
 	from := flag.String("from", "", "a log to take, instead of measuring")
 	docs := flag.String("docs", "../docs", "the directory of performance.md")
 	flag.Parse()

@@ -15,11 +15,14 @@ import (
 // results are what a log says.
 type results struct {
 	about  map[string]string // "name: value"
-	runs   []map[point][]float64
+	runs   [][]round
 	facts  map[point]float64 // measured before the first run
 	denied []denied
 	peers  []string // in the order of the log
 }
+
+// round is what was measured in one round, each once.
+type round map[point]float64
 
 // point is one metric of one benchmark: "Message/64B/Seal/byok", in "ns/op", on so many cores.
 type point struct {
@@ -49,7 +52,10 @@ func parse(text string) (*results, error) {
 			}
 			r.denied = append(r.denied, d)
 		case strings.HasPrefix(line, "run: "):
-			r.runs = append(r.runs, map[point][]float64{})
+			r.runs = append(r.runs, nil)
+		case strings.HasPrefix(line, "round: ") && len(r.runs) > 0:
+			last := &r.runs[len(r.runs)-1]
+			*last = append(*last, round{})
 		case strings.HasPrefix(line, "Benchmark") && len(f) >= 4:
 			if err := r.line(f); err != nil {
 				return nil, fmt.Errorf("%q: %w", line, err)
@@ -82,10 +88,16 @@ func (r *results) line(f []string) error {
 		}
 		if p.unit = f[i+1]; len(r.runs) == 0 {
 			r.facts[p] = v
-		} else {
-			run := r.runs[len(r.runs)-1]
-			run[p] = append(run[p], v)
+			continue
 		}
+		rounds := r.runs[len(r.runs)-1]
+		if len(rounds) == 0 {
+			return errors.New("before the first round")
+		}
+		if p.unit == "procs" && v != float64(p.cores) {
+			return fmt.Errorf("measured with %v cores, not %d", v, p.cores)
+		}
+		rounds[len(rounds)-1][p] = v
 	}
 	return nil
 }
@@ -101,22 +113,33 @@ func median(v []float64) float64 {
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
-// run returns the median of a run's rounds, and NaN for what was not measured.
-type run func(p point) float64
+// figures returns what was measured in a round, and NaN for what was not.
+type figures func(p point) float64
 
-// over sums up what f makes of each run: ratios are those of one run.
-func (r *results) over(f func(run) float64) stat {
-	var v []float64
-	for _, m := range r.runs {
-		v = append(v, f(func(p point) float64 {
-			p.cores = max(p.cores, 1)
-			return median(m[p])
-		}))
+// over sums up what f makes of the rounds, each by itself: ratios are those of one round, in which
+// the machine was as fast for one as for the other. A run is the median of its rounds.
+func (r *results) over(f func(figures) float64) stat {
+	var runs []float64
+	for _, rounds := range r.runs {
+		var all []float64
+		for _, m := range rounds {
+			v := f(func(p point) float64 {
+				p.cores = max(p.cores, 1)
+				if v, ok := m[p]; ok {
+					return v
+				}
+				return math.NaN()
+			})
+			if !math.IsNaN(v) {
+				all = append(all, v)
+			}
+		}
+		runs = append(runs, median(all))
 	}
-	return stat{median(v), slices.Min(v), slices.Max(v)}
+	return stat{median(runs), slices.Min(runs), slices.Max(runs)}
 }
 
-func (r *results) at(p point) stat { return r.over(func(v run) float64 { return v(p) }) }
+func (r *results) at(p point) stat { return r.over(func(v figures) float64 { return v(p) }) }
 
 func (r *results) fact(name, unit string) float64 {
 	if v, ok := r.facts[point{name: name, unit: unit, cores: 1}]; ok {

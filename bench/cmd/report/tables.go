@@ -29,7 +29,7 @@ func tables(r *results) map[string]string {
 	}
 	sizes := []string{"64B", "1KiB", "64KiB", "1MiB"}
 	ratio := func(size, op string) string {
-		return number(r.over(func(v run) float64 {
+		return number(r.over(func(v figures) float64 {
 			at := func(peer string) float64 {
 				return v(point{name: "Message/" + size + "/" + op + "/" + peer, unit: "cpu-ns/op"})
 			}
@@ -37,7 +37,7 @@ func tables(r *results) map[string]string {
 		}).median)
 	}
 	rate := func(name, unit string, cores int) string {
-		return number(r.over(func(v run) float64 { return (64 << 20) / v(point{name: name, unit: unit, cores: cores}) }).median)
+		return number(r.over(func(v figures) float64 { return (64 << 20) / v(point{name: name, unit: unit, cores: cores}) }).median)
 	}
 	return map[string]string{
 		"machine": machine(r),
@@ -60,7 +60,7 @@ func tables(r *results) map[string]string {
 		}),
 		"parallel": table(r.peers, []string{"Seal 64 B", "Open 64 B", "Seal 1 KiB", "Open 1 KiB"}, func(peer string, i int) string {
 			name := "Parallel/" + []string{"64B", "1KiB"}[i/2] + "/" + []string{"Seal", "Open"}[i%2] + "/" + peer
-			return number(r.over(func(v run) float64 {
+			return number(r.over(func(v figures) float64 {
 				return v(point{name: name, unit: "ns/op", cores: 1}) / v(point{name: name, unit: "ns/op", cores: 2})
 			}).median)
 		}),
