@@ -1,10 +1,9 @@
 package byok
 
 import (
+	"math"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // How a wrapped key that KMS calls invalid is remembered. A few tries, since KMS can
@@ -20,8 +19,8 @@ const (
 // looks at, the encryption context included: the right bytes under a wrong purpose
 // must not spoil them for the right one.
 type badBlobs struct {
-	mu  sync.Mutex
-	lru *simplelru.LRU[entryID, badBlob]
+	mu    sync.Mutex
+	known map[entryID]badBlob
 }
 
 type badBlob struct {
@@ -33,10 +32,7 @@ type badBlob struct {
 func (b *badBlobs) refuses(id entryID, now time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.lru == nil {
-		return false
-	}
-	bad, ok := b.lru.Peek(id)
+	bad, ok := b.known[id]
 	return ok && bad.tries >= blobTries && now < bad.until
 }
 
@@ -44,18 +40,35 @@ func (b *badBlobs) refuses(id entryID, now time.Duration) bool {
 func (b *badBlobs) note(id entryID, now time.Duration, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case ok && b.lru == nil: // nearly always
+	if ok { // nearly always
+		delete(b.known, id)
 		return
-	case ok:
-		b.lru.Remove(id)
-		return
-	case b.lru == nil:
-		b.lru, _ = simplelru.NewLRU[entryID, badBlob](maxBlobs, nil) // fails for sizes below 1 only
 	}
-	bad, known := b.lru.Get(id)
-	if known && now >= bad.until {
+	bad, known := b.known[id]
+	switch {
+	case !known:
+		b.makeRoom()
+	case now >= bad.until:
 		bad.tries = 0
 	}
-	b.lru.Add(id, badBlob{bad.tries + 1, now + blobMemory})
+	b.known[id] = badBlob{bad.tries + 1, now + blobMemory}
+}
+
+// makeRoom forgets what KMS refused longest ago, if all is full. It looks at everything: that is
+// little beside the question to KMS that comes before each note.
+func (b *badBlobs) makeRoom() {
+	if b.known == nil {
+		b.known = make(map[entryID]badBlob)
+	}
+	if len(b.known) < maxBlobs {
+		return
+	}
+	var oldest entryID
+	first := time.Duration(math.MaxInt64)
+	for id, bad := range b.known {
+		if bad.until < first {
+			oldest, first = id, bad.until
+		}
+	}
+	delete(b.known, oldest)
 }

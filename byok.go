@@ -194,9 +194,7 @@ func New(service string, keys Keyring, store Store, sink AuditSink, opts *Option
 	if k.log == nil {
 		k.log = slog.Default()
 	}
-	if err := k.lru.init(maxLeases); err != nil {
-		return nil, err
-	}
+	k.lru.max = maxLeases
 	k.ids.init()
 	k.fleet.init()
 	k.jobs.init(cmp.Or(opts.JobRequests, DefaultJobRequests))

@@ -1,6 +1,7 @@
 package byok
 
 import (
+	"container/list"
 	"crypto/sha512"
 	"fmt"
 	"math/rand/v2"
@@ -8,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/byok-go/byok/internal/lease"
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
 // Bounds of the data-key cache. One entry is about 1.7 KiB, of which the state of an HMAC is 0.5, and
@@ -42,6 +42,8 @@ type entry struct {
 	proofs     []proof // none: it serves nobody
 	quota      *quota  // of a data key that seals; else nil
 	witness
+
+	place *list.Element // in the Keeper's leaseList, and guarded by that one's lock
 }
 
 // proof is evidence for a data key, of one of the tenant's keys: of whichever was asked, or
@@ -229,17 +231,19 @@ var errRolledBack = fmt.Errorf("%w: it answered with an older state than before"
 // come here: a hit touches nothing that tenants share.
 func (k *Keeper) touch(t *tenantCache, e *entry) (gone []*entry) {
 	k.lru.mu.Lock()
-	var out *lruItem
-	k.lru.evicted = func(i *lruItem) { out = i }
-	k.lru.list.Add(e, &lruItem{t, e})
-	k.lru.evicted = nil
+	k.lru.remove(e)
 	t.mu.RLock()
-	if t.entries[e.id] != e { // purged while we came here
-		k.lru.list.Remove(e)
+	if t.entries[e.id] == e { // else it was purged while we came here
+		e.place = k.lru.order.PushFront(&lruItem{t, e})
 	}
 	t.mu.RUnlock()
+	var out *lruItem
+	if k.lru.order.Len() > k.lru.max {
+		out = k.lru.oldest()
+		k.lru.remove(out.e)
+	}
 	k.lru.mu.Unlock()
-	if out != nil && out.e != e {
+	if out != nil {
 		out.t.mu.Lock()
 		out.t.drop(out.e)
 		out.t.mu.Unlock()
@@ -248,27 +252,32 @@ func (k *Keeper) touch(t *tenantCache, e *entry) (gone []*entry) {
 	return gone
 }
 
+// leaseList orders the entries of all tenants by their last proof.
+type leaseList struct {
+	mu    sync.Mutex
+	order list.List // of *lruItem, the newest first
+	max   int
+}
+
 type lruItem struct {
 	t *tenantCache
 	e *entry
 }
 
-// leaseList orders the entries of all tenants by their last proof. simplelru
-// keeps the order; expiry, purging and wiping are ours.
-type leaseList struct {
-	mu      sync.Mutex
-	list    *simplelru.LRU[*entry, *lruItem]
-	evicted func(*lruItem)
+// oldest is nil if there is none. The caller holds mu.
+func (l *leaseList) oldest() *lruItem {
+	if last := l.order.Back(); last != nil {
+		return last.Value.(*lruItem)
+	}
+	return nil
 }
 
-func (l *leaseList) init(size int) error {
-	var err error
-	l.list, err = simplelru.NewLRU(size, func(_ *entry, i *lruItem) {
-		if l.evicted != nil {
-			l.evicted(i)
-		}
-	})
-	return err
+// remove is for an entry that is in it or not. The caller holds mu.
+func (l *leaseList) remove(e *entry) {
+	if e.place != nil {
+		l.order.Remove(e.place)
+		e.place = nil
+	}
 }
 
 // wipe zeroes data keys that are in no index any more. It waits for the
@@ -279,7 +288,7 @@ func (k *Keeper) wipe(gone []*entry) {
 	}
 	k.lru.mu.Lock()
 	for _, e := range gone {
-		k.lru.list.Remove(e)
+		k.lru.remove(e)
 	}
 	k.lru.mu.Unlock()
 	for _, e := range gone {
@@ -309,9 +318,9 @@ func (k *Keeper) wipeApart(gone []*entry) {
 func (k *Keeper) sweep() {
 	for {
 		k.lru.mu.Lock()
-		_, oldest, ok := k.lru.list.GetOldest()
+		oldest := k.lru.oldest()
 		k.lru.mu.Unlock()
-		if !ok {
+		if oldest == nil {
 			return
 		}
 		t := oldest.t

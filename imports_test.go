@@ -50,11 +50,10 @@ func TestImports(t *testing.T) {
 	sdk := func(d string) bool { return strings.HasPrefix(d, "github.com/aws/") }
 	suites := []string{module + "/keyringtest", module + "/storetest", module + "/sourcetest", module + "/byoktest", module + "/internal/fipstest"}
 
-	forbid(module, "the root links only its own parts, cryptobyte and golang-lru", func(d string) bool {
+	forbid(module, "the root links only its own parts and cryptobyte", func(d string) bool {
 		host, _, _ := strings.Cut(d, "/")
 		return strings.Contains(host, ".") && !strings.HasPrefix(d, module+"/internal/") &&
-			!strings.HasPrefix(d, "golang.org/x/crypto/cryptobyte") && !strings.HasPrefix(d, "github.com/hashicorp/golang-lru/v2") &&
-			!strings.HasPrefix(d, "vendor/") || d == "testing" || d == "database/sql" || d == "net/http"
+			!strings.HasPrefix(d, "golang.org/x/crypto/cryptobyte") && !strings.HasPrefix(d, "vendor/") || d == "testing" || d == "database/sql" || d == "net/http"
 	})
 	forbid(module+"/kmsfake", "it stands alone", func(d string) bool { return d == module || d == "testing" })
 	forbid(module+"/cmd/kmsfake", "it is kmsfake and nothing else", func(d string) bool { return d == module || d == "testing" })

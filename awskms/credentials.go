@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/byok-go/byok"
 )
@@ -52,7 +51,8 @@ func (s stage) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return c, nil
 }
 
-// maxTenants bounds the credentials that are kept: a few kilobytes each.
+// maxTenants bounds the credentials that are kept: a few kilobytes each. When there are more, any
+// tenant's are forgotten for a newcomer's: a role is assumed once more, and that is all.
 const maxTenants = 8192
 
 // tenantCredentials keeps the providers that Options.CredentialsFor returned, so
@@ -60,24 +60,20 @@ const maxTenants = 8192
 type tenantCredentials struct {
 	find func(ctx context.Context, tenant string) (aws.CredentialsProvider, error)
 	mu   sync.Mutex
-	lru  *simplelru.LRU[string, *aws.CredentialsCache]
+	kept map[string]*aws.CredentialsCache
 }
 
 func newTenantCredentials(find func(context.Context, string) (aws.CredentialsProvider, error)) *tenantCredentials {
-	lru, err := simplelru.NewLRU[string, *aws.CredentialsCache](maxTenants, nil)
-	if err != nil {
-		panic("byok: internal error: " + err.Error()) // only for a size below 1
-	}
-	return &tenantCredentials{find: find, lru: lru}
+	return &tenantCredentials{find: find, kept: make(map[string]*aws.CredentialsCache)}
 }
 
 // get returns the provider for the tenant of ctx. The lock is not held while the
 // user's function runs; two first calls at once may run it twice.
 func (t *tenantCredentials) get(ctx context.Context, tenant string) (*aws.CredentialsCache, error) {
 	t.mu.Lock()
-	cached, ok := t.lru.Get(tenant)
+	cached := t.kept[tenant]
 	t.mu.Unlock()
-	if ok {
+	if cached != nil {
 		return cached, nil
 	}
 	p, err := t.find(ctx, tenant)
@@ -93,10 +89,16 @@ func (t *tenantCredentials) get(ctx context.Context, tenant string) (*aws.Creden
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if cached, ok := t.lru.Get(tenant); ok {
+	if cached := t.kept[tenant]; cached != nil {
 		return cached, nil
 	}
-	t.lru.Add(tenant, fresh)
+	if len(t.kept) >= maxTenants {
+		for any := range t.kept {
+			delete(t.kept, any)
+			break
+		}
+	}
+	t.kept[tenant] = fresh
 	return fresh, nil
 }
 
@@ -105,8 +107,8 @@ func (t *tenantCredentials) get(ctx context.Context, tenant string) (*aws.Creden
 func (t *tenantCredentials) drop(tenant string, failed *aws.CredentialsCache) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if cached, ok := t.lru.Peek(tenant); ok && cached == failed {
-		t.lru.Remove(tenant)
+	if t.kept[tenant] == failed {
+		delete(t.kept, tenant)
 	}
 }
 

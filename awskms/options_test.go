@@ -269,7 +269,7 @@ func TestCredentialsForIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := tc.lru.Len(); n != maxTenants {
+	if n := len(tc.kept); n != maxTenants {
 		t.Errorf("%d providers are kept, want %d", n, maxTenants)
 	}
 }

@@ -1,7 +1,7 @@
 // Package bench measures byok beside other libraries that seal data under a key in a KMS.
 //
 //	GOWORK=off go test ./...                                      # every peer seals, opens and refuses
-//	GOWORK=off go test -run '^$' -bench 'Seal/64B' -cpu 1         # one table
+//	GOMAXPROCS=1 GOWORK=off go test -run '^$' -bench 'Message/64B/Seal' -cpu 1  # one table
 //	GOWORK=off go run ./cmd/report                                # all, into docs/performance.md
 package bench
 

@@ -2,8 +2,8 @@
 // no I/O, starts nothing, and is told the time, so that tests need no waiting.
 //
 // It is here, and not x/time/rate, because importing the root package compiles no
-// third-party code but cryptobyte and golang-lru, and because that Limiter reads
-// the wall clock, which can be set.
+// third-party code but cryptobyte, and because that Limiter reads the wall clock,
+// which can be set.
 package budget
 
 import "time"

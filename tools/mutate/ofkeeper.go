@@ -126,7 +126,11 @@ var ofKeeper = []mutation{
 	{name: "load-blob-tried-for-ever", file: "inquiry.go", tests: ".", // D9
 		old: "if blob != nil && q.t.blobs.refuses(*blob, q.t.k.clock.Now().Mono) {", new: "if false {"},
 	{name: "load-blob-spoils-other-context", file: "blobs.go", tests: ".", // the right bytes under a wrong purpose
-		old: "\tbad, ok := b.lru.Peek(id)\n", new: "\tvar bad badBlob\n\tok := false\n\tfor _, i := range b.lru.Keys() {\n\t\tif i.wrapped == id.wrapped {\n\t\t\tbad, ok = b.lru.Peek(i)\n\t\t}\n\t}\n"},
+		old: "\tbad, ok := b.known[id]\n", new: "\tvar bad badBlob\n\tok := false\n\tfor i := range b.known {\n\t\tif i.wrapped == id.wrapped {\n\t\t\tbad, ok = b.known[i]\n\t\t}\n\t}\n"},
+	{name: "load-blob-newest-forgotten", file: "blobs.go", tests: "BadBlobs",
+		old: "if bad.until < first {", new: "if oldest == (entryID{}) || bad.until > first {"},
+	{name: "load-blobs-unbounded", file: "blobs.go", tests: "BadBlobs",
+		old: "if len(b.known) < maxBlobs {", new: "if len(b.known) < 2*maxBlobs {"},
 	{name: "load-blob-memory-without-end", file: "blobs.go", tests: ".",
 		old: "bad.tries >= blobTries && now < bad.until", new: "bad.tries >= blobTries"},
 	{name: "load-junk-stalls-renewals", file: "flight.go", tests: ".", // D9
@@ -206,6 +210,12 @@ var ofKeeper = []mutation{
 		old: "\t\t\treturn\n\t\t}\n\t}\n\tk.retryRecord(ctx, e)\n", new: "\t\t\treturn\n\t\t}\n\t}\n"},
 	{name: "sweep-before-the-load", file: "flight.go", tests: "HoldsUpNobodyElse",
 		old: "\t\tfl.e, fl.err = f(ctx)\n", new: "\t\tt.k.sweep()\n\t\tfl.e, fl.err = f(ctx)\n"},
+	{name: "cache-evicts-the-newest", file: "cache.go", tests: "E16|LeaseList",
+		old: "e.place = k.lru.order.PushFront(", new: "e.place = k.lru.order.PushBack("},
+	{name: "cache-list-keeps-the-old-place", file: "cache.go", tests: "E16|LeaseList", // and so the entry, when it is wiped
+		old: "\tk.lru.mu.Lock()\n\tk.lru.remove(e)\n\tt.mu.RLock()\n", new: "\tk.lru.mu.Lock()\n\tt.mu.RLock()\n"},
+	{name: "cache-list-takes-what-was-purged", file: "cache.go", tests: "E16|LeaseList", // and it pushes out what is used
+		old: "\tif t.entries[e.id] == e { // else", new: "\tif true { // else"},
 	{name: "cache-eviction-waits", file: "cache.go", tests: "HoldsUpNobodyElse",
 		old: "t.k.wipeApart(t.k.touch(t, e))", new: "t.k.wipe(t.k.touch(t, e))"},
 

@@ -84,7 +84,7 @@ func goals(r *results) []goal {
 	weight := func(work, unit string, limit, v float64) {
 		all = append(all, goal{work, unit, limit, false, stat{v, v, v}})
 	}
-	weight("linked by the root package, but x/crypto and golang-lru", "modules", 0, r.fact("Link/byok", "rare"))
+	weight("linked by the root package, but x/crypto", "modules", 0, r.fact("Link/byok", "rare"))
 	weight("linked with `awskms`", "modules", 6, r.fact("Link/byok-awskms", "modules"))
 	weight("program with `awskms`, stripped", "MB", 8.5, r.fact("Link/byok-awskms", "bytes")/1e6)
 	return all
