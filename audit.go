@@ -18,7 +18,7 @@ import (
 // concurrently and returns when ctx is done. If it fails, Seal and Open fail with
 // [ErrAudit]; what stops a tenant takes effect all the same.
 //
-// MemAudit and FileAudit are in this package; sqlstore has one in SQL.
+// MemAudit and FileAudit are in this package; sqlstore has one in SQL, dynamostore one in DynamoDB.
 type AuditSink interface {
 	Record(ctx context.Context, e Event) error
 }

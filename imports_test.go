@@ -65,8 +65,10 @@ func TestImports(t *testing.T) {
 			switch {
 			case strings.HasPrefix(rel, "internal/") && (i == module || strings.HasPrefix(i, module+"/") && !strings.HasPrefix(i, module+"/internal/")):
 				t.Errorf("%s imports %s: internal packages import only each other", path, i)
-			case sdk(i) && rel != "awskms" && rel != "kmsfake" && !strings.HasPrefix(rel, "examples/") && !strings.HasPrefix(rel, "cmd/"):
-				t.Errorf("%s imports %s: only awskms and kmsfake may", path, i)
+			case sdk(i) && rel != "awskms" && rel != "kmsfake" && rel != "dynamostore" && !strings.HasPrefix(rel, "examples/") && !strings.HasPrefix(rel, "cmd/"):
+				t.Errorf("%s imports %s: only awskms, kmsfake and dynamostore may", path, i)
+			case i == module+"/internal/dynamofake":
+				t.Errorf("%s imports %s: it is for tests only", path, i)
 			case i == module+"/internal/vectors":
 				t.Errorf("%s imports %s: it forges envelopes, for tests only", path, i)
 			case i == "testing" && !slices.Contains(suites, path):

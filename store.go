@@ -9,8 +9,8 @@ import "context"
 // where the platform keeps its most precious rows, and back it up.
 //
 // A Store is a map from Ref to a value with a revision. What follows is all that a
-// Keeper relies on. Package storetest proves it; MemStore, and the nested module
-// sqlstore, implement it.
+// Keeper relies on. Package storetest proves it; MemStore, and the nested modules
+// sqlstore and dynamostore, implement it.
 //
 // # Revisions
 //
@@ -60,7 +60,8 @@ import "context"
 // torn, or cut short, is an error and never a shorter answer. Errors hold no values.
 //
 // A Store may repeat by itself what certainly did nothing, and must not
-// repeat what may have: it cannot tell its own first write from somebody else's.
+// repeat what may have: it cannot tell its own first write from somebody else's. (Unless
+// the database can, by a token that goes with the write.)
 //
 // # Time
 //
