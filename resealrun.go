@@ -252,10 +252,7 @@ func (r *Resealer) keep(ctx context.Context, shard int, s *shardItem, cursor str
 	case c.Done, leaves:
 		s.Owner, s.LeaseUntil = "", time.Time{}
 	case why != nil:
-		first = s.Why == ""
-		d := min(jobPause<<min(max(s.Pauses, 0), 10), jobPauseMax)
-		s.Owner, s.LeaseUntil = "", time.Time{}
-		s.Why, s.Pauses, s.NotBefore = Code(why), s.Pauses+1, now.Add(d/2+rand.N(d/2))
+		first = s.pause(now, why)
 	}
 	if err := t.writeShard(ctx, j, shard, s); err != nil {
 		if err == ErrConflict { // its lease had ended, and somebody else is at it. What this one did counts
@@ -264,9 +261,7 @@ func (r *Resealer) keep(ctx context.Context, shard int, s *shardItem, cursor str
 		return false, err
 	}
 	if first {
-		e := Event{Op: OpJob, Scope: Scope{Tenant: t.tenant}, Key: j.To.Key, Actor: j.Actor, Reason: fmt.Sprintf("%s %s, shard %d, is paused", JobReseal, j.id, shard)}
-		e.fail(why)
-		t.k.note(ctx, e)
+		t.notePause(ctx, j, shard, why)
 	}
 	if c.Done {
 		_, _, err = t.finishReseal(ctx, r.id)

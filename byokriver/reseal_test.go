@@ -86,6 +86,15 @@ func TestRiverReseals(t *testing.T) {
 	}
 	q.start()
 	q.until(inserted[0].Job.ID, "paused", func(j *rivertype.JobRow) bool { return cursor(t, j).Pauses > 0 })
+	for begun := time.Now(); ; time.Sleep(5 * time.Millisecond) { // so says the job, when none goes on any more
+		j, err := tenant.Job(t.Context(), job.ID)
+		if err == nil && j.State == byok.JobPaused && j.Why == byok.Code(byok.ErrKeyDenied) {
+			break
+		}
+		if time.Since(begun) > time.Minute {
+			t.Fatalf("the job is not paused: %+v, %v", j, err)
+		}
+	}
 	cmk.Enable()
 	for _, i := range inserted {
 		if j := q.until(i.Job.ID, "completed", is(rivertype.JobStateCompleted)); j.Attempt != 1 || len(j.Errors) != 0 {

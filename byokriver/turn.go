@@ -51,7 +51,7 @@ func (t *turn) run(ctx context.Context) (err error) {
 		if err == nil && !done && !over && time.Since(kept) < often {
 			continue
 		}
-		if kerr := t.keep(ctx); err == nil {
+		if kerr := t.keep(ctx, err); err == nil {
 			err = kerr
 		}
 		switch kept = time.Now(); {
@@ -65,28 +65,55 @@ func (t *turn) run(ctx context.Context) (err error) {
 	}
 }
 
-// keep writes down how far it is: for River, and for Tenant.Job to tell. It does so when ctx is done, too: what was done shall not
-// be read again.
-func (t *turn) keep(ctx context.Context) error {
+// keep writes down how far it is, and why it does not go on: for River, and for Tenant.Job to tell. It does so when ctx is done, too:
+// what was done shall not be read again.
+func (t *turn) keep(ctx context.Context, why error) error {
+	pauses := kind(ctx, why) == paused
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), spare/4)
 	defer cancel()
 	if err := t.save(ctx, t.at); err != nil {
 		return err
 	}
-	return t.r.Checkpoint(ctx, t.shard, t.at.Cursor)
+	if err := t.r.Checkpoint(ctx, t.shard, t.at.Cursor); err != nil || !pauses {
+		return err
+	}
+	return t.r.Pause(ctx, t.shard, why)
+}
+
+// How a turn ends.
+const (
+	shardDone = iota // the shard is
+	again            // when others have had their turn; or the process ends, or the last step was slow
+	paused           // what may end by itself
+	cancelled        // the job is cancelled
+	failed           // what never works
+)
+
+func kind(ctx context.Context, err error) int {
+	switch {
+	case err == nil:
+		return shardDone
+	case errors.Is(err, byok.ErrJobCancelled):
+		return cancelled
+	case errors.Is(err, byok.ErrArgument), errors.Is(err, byok.ErrJobNotFound):
+		return failed
+	case err == errSliceOver, ctx.Err() != nil:
+		return again
+	}
+	return paused
 }
 
 // outcome is what River is told of how a turn ended.
 func outcome(ctx context.Context, at *position, err error) error {
-	switch {
-	case err == nil:
+	switch kind(ctx, err) {
+	case shardDone:
 		return nil
-	case errors.Is(err, byok.ErrJobCancelled):
-		return river.JobCancel(byok.ErrJobCancelled)
-	case errors.Is(err, byok.ErrArgument), errors.Is(err, byok.ErrJobNotFound):
-		return err
-	case err == errSliceOver, ctx.Err() != nil: // the process ends, or the last step was slow
+	case again:
 		return river.JobSnooze(0)
+	case cancelled:
+		return river.JobCancel(byok.ErrJobCancelled)
+	case failed:
+		return err
 	}
 	at.Pauses++
 	return river.JobSnooze(backOff(at.Pauses - 1))

@@ -25,6 +25,14 @@ type fakeResealer struct {
 	taken  []int // steps in the order in which they were done
 	kept   map[int]string
 	unkept error
+	paused error // by Pause, the last time
+}
+
+func (f *fakeResealer) Pause(_ context.Context, _ int, why error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.paused = why
+	return nil
 }
 
 func (f *fakeResealer) Step(ctx context.Context, shard int, cursor string) (string, bool, error) {
@@ -166,6 +174,9 @@ func TestKept(t *testing.T) {
 			}}
 			if err := tr.run(ctx); err != c.want {
 				t.Fatalf("%v, want %v", err, c.want)
+			}
+			if pauses := f.paused != nil; pauses != (name == "denied") {
+				t.Errorf("the Store is told that it is paused: %v", f.paused)
 			}
 			if want := strconv.Itoa(len(f.taken)); tr.at.Cursor != want || c.save == nil && saved != want || c.save == nil && c.unkept == nil && f.kept[0] != want {
 				t.Errorf("%s steps; it is at %q, River is at %q, the Store at %v", want, tr.at.Cursor, saved, f.kept)

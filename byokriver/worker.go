@@ -26,6 +26,7 @@ type resealer interface {
 	Step(ctx context.Context, shard int, cursor string) (next string, done bool, err error)
 	Cursor(ctx context.Context, shard int) (string, error)
 	Checkpoint(ctx context.Context, shard int, cursor string) error
+	Pause(ctx context.Context, shard int, why error) error
 }
 
 // InTx runs f in a transaction of the database that River's tables are in, and commits it if f returns nil. For pgx it
