@@ -149,7 +149,7 @@ func reseal(t *testing.T, s *site, engine string, adopt bool) {
 	until("a quarter", at(25))
 	kill(workers[0])
 	until("half", at(50))
-	paused := r.revoke(l, func() byok.Job { return until("read", func(byok.Job) bool { return true }) })
+	paused := r.revoke(l, func() byok.Job { return until("paused", func(j byok.Job) bool { return j.State == byok.JobPaused }) })
 	resumed := time.Now()
 	until("going on", func(j byok.Job) bool { return j.Done > paused.Done || j.State.Ended() })
 	t.Logf("it went on by itself %v after the CMK was enabled", time.Since(resumed).Round(10*time.Millisecond))
@@ -202,7 +202,7 @@ func (r *resealTable) revoke(l *resealLoad, job func() byok.Job) byok.Job {
 	time.Sleep(resealMaxAge + time.Second) // what was released just before reaches the table
 	before, _, _ := r.replaced()
 	paused := job()
-	time.Sleep(time.Second)
+	time.Sleep(500 * time.Millisecond)
 	if after, _, _ := r.replaced(); after != before {
 		r.t.Errorf("%d records were replaced more than %v after the CMK was disabled", after-before, resealMaxAge)
 	}

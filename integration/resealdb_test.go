@@ -16,6 +16,7 @@ import (
 	"github.com/byok-go/byok"
 	"github.com/byok-go/byok/awskms"
 	"github.com/byok-go/byok/kmsfake"
+	"github.com/byok-go/byok/sqlstore/sqltable"
 )
 
 // The records of a re-sealing are a platform's: in a table beside the Store's. Each is one purpose's, bound to its id, and says
@@ -43,6 +44,17 @@ func whichWrite(id int, plain []byte) (write int, err error) {
 		return 0, fmt.Errorf("record %d opens as %.40q", id, plain)
 	}
 	return write, nil
+}
+
+// resealSource is what re-seals a table. Each has a pool of its own.
+func resealSource(ctx context.Context, driver, dsn, table string) (*sqltable.Source, error) {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxIdleConns(8)
+	return sqltable.New(ctx, db, dialects[driver], sqltable.Table{Name: table, Key: "id", Value: "body", Sealed: "sealed",
+		Purpose: resealPurpose, AAD: func(key string) []byte { return []byte("records/" + key) }})
 }
 
 // resealTable is the table with its platform's tenant, and what the test knows of it.
