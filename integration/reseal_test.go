@@ -25,7 +25,7 @@ import (
 )
 
 var (
-	resealRecords = flag.Int("reseal-records", 10_000, "records of TestReseal, at least 5000")
+	resealRecords = flag.Int("reseal-records", 6000, "records of TestReseal, at least 5000")
 	resealAll     = flag.Bool("reseal-all", false, "TestReseal does all its set-ups, and not three of the six")
 	resealRate    = flag.Int("reseal-rate", 1000, "records a second that each of the two processes of TestReseal may re-seal")
 	resealWindow  = flag.Duration("reseal-window", time.Second, "how long TestReseal measures live operations before the job")
@@ -33,7 +33,7 @@ var (
 
 const (
 	resealShards = 8
-	resealMaxAge = time.Second
+	resealMaxAge = 3 * time.Second
 )
 
 // A table of records is re-sealed, or adopted, by two processes, while others read and write it. Both processes are killed with kill -9 in the

@@ -29,6 +29,7 @@ type resealLoad struct {
 	mu      sync.Mutex
 	took    [2][4][]time.Duration // before and during, by what was measured
 	refused int
+	starved int // without a lease at other times: the machine had no time to renew it
 }
 
 // What is measured of live operations.
@@ -78,6 +79,10 @@ func (l *resealLoad) again(f func(rng *mrand.Rand) error) {
 			case denied && (errors.Is(err, byok.ErrKeyRevoked) || errors.Is(err, byok.ErrKeyUnavailable)):
 				l.mu.Lock()
 				l.refused++
+				l.mu.Unlock()
+			case errors.Is(err, byok.ErrKeyUnavailable):
+				l.mu.Lock()
+				l.starved++
 				l.mu.Unlock()
 			default:
 				l.r.t.Errorf("a live operation: %v", err)
@@ -176,5 +181,8 @@ func (l *resealLoad) end() {
 			t.Errorf("live %s: p99 is %v during the job, and %v before", name, p99[1], p99[0])
 		}
 	}
-	t.Logf("%d live operations were refused while the CMK was disabled", l.refused)
+	t.Logf("%d live operations were refused while the CMK was disabled, and %d had no lease at other times", l.refused, l.starved)
+	if most := 10 + (len(l.took[1][0])+len(l.took[1][2]))/20; l.starved > most {
+		t.Errorf("%d live operations had no lease", l.starved)
+	}
 }
