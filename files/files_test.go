@@ -45,7 +45,7 @@ func (p *platform) lock(_ context.Context, key string) (func(), error) {
 func (p *platform) path(key string) string { return filepath.Join(p.dir, filepath.FromSlash(key)) }
 
 func (p *platform) put(key string, value []byte, inClear bool) error {
-	unlock, _ := p.lock(nil, key)
+	unlock, _ := p.lock(context.Background(), key)
 	defer unlock()
 	at, other := p.path(key)+p.suffix, p.path(key)
 	if inClear {
@@ -82,7 +82,7 @@ func (p *platform) get(key string) (value []byte, inClear bool, err error) {
 }
 
 func (p *platform) remove(key string) error {
-	unlock, _ := p.lock(nil, key)
+	unlock, _ := p.lock(context.Background(), key)
 	defer unlock()
 	err := os.Remove(p.path(key) + p.suffix)
 	if p.suffix != "" && errors.Is(err, fs.ErrNotExist) {

@@ -108,9 +108,11 @@ func (m *memory) Replace(ctx context.Context, records []byok.Record, sealed [][]
 		have, ok := m.records[r.Key]
 		did := (ok || m.ghosts) && m.matches(have, r)
 		if m.gap {
-			m.mu.Unlock()
-			time.Sleep(10 * time.Microsecond)
-			m.mu.Lock()
+			for was, n := m.writes, 0; m.writes == was && n < 20; n++ { // until somebody has, or nobody is there
+				m.mu.Unlock()
+				time.Sleep(50 * time.Microsecond)
+				m.mu.Lock()
+			}
 		}
 		if did {
 			m.writes++
