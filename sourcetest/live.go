@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/byok-go/byok"
 )
@@ -101,6 +102,8 @@ func liveWriters(p *place) {
 		}
 		return nil
 	}
+	var lasts [keys]string
+	var marks [keys]bool
 	var replaced, refused atomic.Int64
 	var writing atomic.Int64
 	writing.Store(keys)
@@ -153,7 +156,9 @@ func liveWriters(p *place) {
 				if err := check(i, value, inClear); err != nil {
 					return err
 				}
+				time.Sleep(100 * time.Microsecond) // for who has compared before to write after
 			}
+			lasts[i], marks[i] = value, inClear
 			if w%10 == 9 {
 				if err := p.Delete(p.Key(i)); err != nil {
 					return fmt.Errorf("the place's own Delete: %w", err)
@@ -168,6 +173,11 @@ func liveWriters(p *place) {
 		}
 		return nil
 	})
+	for i, last := range lasts {
+		if err := check(i, last, marks[i]); err != nil {
+			p.Fatalf("in the end: %v", err)
+		}
+	}
 	if replaced.Load() == 0 {
 		p.Fatalf("nothing was replaced: this case passes on nothing")
 	}
