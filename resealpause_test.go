@@ -59,5 +59,8 @@ func TestResealPause(t *testing.T) {
 		want(t, "Run", r.Run(t.Context()), nil)
 		want(t, "Pause", r.Pause(t.Context(), 0, byok.ErrStore), nil) // when it is done, that changes nothing
 		is(byok.JobDone, "")
+		if n := events(); n != 2 {
+			t.Errorf("%d events of 2 pauses", n)
+		}
 	})
 }
