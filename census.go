@@ -62,7 +62,10 @@ func (r *Resealer) Census(ctx context.Context) (Census, error) {
 	if err != nil {
 		return Census{}, err
 	}
-	var out Census
+	return r.censusUnder(ctx, t, j)
+}
+
+func (r *Resealer) censusUnder(ctx context.Context, t *tenantCache, j *jobItem) (out Census, err error) {
 	keys := map[DataKeyID]*DataKeyCensus{}
 	count := func(rec censusRecord) {
 		out.Records++

@@ -78,6 +78,23 @@ func (t *Tenant) ObjectResealer(ctx context.Context, job string, objs Objects, o
 }
 
 func (t *Tenant) resealer(ctx context.Context, job string, src recordSource, opts *ResealOptions) (*Resealer, error) {
+	r, err := t.newResealer(job, src, opts)
+	if err != nil {
+		return nil, err
+	}
+	ctx, c, done, err := t.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	_, err = c.readReseal(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func (t *Tenant) newResealer(job string, src recordSource, opts *ResealOptions) (*Resealer, error) {
 	if opts == nil {
 		opts = &ResealOptions{}
 	}
@@ -90,15 +107,6 @@ func (t *Tenant) resealer(ctx context.Context, job string, src recordSource, opt
 		return nil, fmt.Errorf("%w: Page must be 1 to %d", ErrArgument, MaxListLimit)
 	}
 	r.bucket = budget.Bucket{Every: time.Second / time.Duration(r.opts.PerSecond), Burst: max(1, r.opts.PerSecond/10)}
-	ctx, c, done, err := t.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	_, err = c.readReseal(ctx, job)
-	if err != nil {
-		return nil, err
-	}
 	return r, nil
 }
 
