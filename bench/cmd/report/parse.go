@@ -21,8 +21,8 @@ type results struct {
 	peers  []string // in the order of the log
 }
 
-// round is what was measured in one round, each once.
-type round map[point]float64
+// round is what was measured in one round. What was measured several times counts by its median.
+type round map[point][]float64
 
 // point is one metric of one benchmark: "Message/64B/Seal/byok", in "ns/op", on so many cores.
 type point struct {
@@ -97,7 +97,8 @@ func (r *results) line(f []string) error {
 		if p.unit == "procs" && v != float64(p.cores) {
 			return fmt.Errorf("measured with %v cores, not %d", v, p.cores)
 		}
-		rounds[len(rounds)-1][p] = v
+		last := rounds[len(rounds)-1]
+		last[p] = append(last[p], v)
 	}
 	return nil
 }
@@ -125,10 +126,7 @@ func (r *results) over(f func(figures) float64) stat {
 		for _, m := range rounds {
 			v := f(func(p point) float64 {
 				p.cores = max(p.cores, 1)
-				if v, ok := m[p]; ok {
-					return v
-				}
-				return math.NaN()
+				return median(m[p])
 			})
 			if !math.IsNaN(v) {
 				all = append(all, v)
