@@ -50,7 +50,7 @@ func measure(out io.Writer, runs, rounds int, brief bool) error {
 	if err := command(os.Stderr, "go", "test", "-c", "-o", bin, "."); err != nil {
 		return err
 	}
-	if err := weigh(out, dir); err != nil {
+	if err := weigh(out, dir, brief); err != nil {
 		return err
 	}
 	if err := command(out, bin, "-test.run", "^TestDenied$", "-test.v"); err != nil {
@@ -145,15 +145,20 @@ func onlyFIPS(out io.Writer, bin string) error {
 
 // weigh builds what imports one library and little else: how many modules are in it, and
 // how large it is without its symbols. rare are those that not even byok's root has. It is built as for a container, so that
-// neither a C compiler, with which Go would link C's resolver, nor the directory's name makes a difference.
-func weigh(out io.Writer, dir string) error {
+// neither a C compiler, with which Go would link C's resolver, nor the directory's name makes a difference; but not if brief,
+// since that compiles all peers anew.
+func weigh(out io.Writer, dir string, brief bool) error {
+	build := []string{"CGO_ENABLED=0", "go", "build", "-trimpath"}
+	if brief {
+		build = []string{"go", "build"}
+	}
 	mains, err := filepath.Glob("link/*")
 	if err != nil || len(mains) == 0 {
 		return fmt.Errorf("no programs in link: %w", err)
 	}
 	for _, main := range mains {
 		bin := filepath.Join(dir, filepath.Base(main))
-		if err := command(os.Stderr, "env", "CGO_ENABLED=0", "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./"+main); err != nil {
+		if err := command(os.Stderr, "env", append(build, "-ldflags", "-s -w", "-o", bin, "./"+main)...); err != nil {
 			return err
 		}
 		info, err := buildinfo.ReadFile(bin)
