@@ -42,11 +42,10 @@ type censusRecord struct {
 }
 
 func (r *Resealer) censusOf(ctx context.Context, t *tenantCache, j *jobItem, purpose string, h Header, herr error) (censusRecord, error) {
-	rec := censusRecord{key: h.DataKey, malformed: herr != nil || h.Tenant != t.tenant, carried: len(h.Recipients) > 0}
+	rec := censusRecord{key: h.DataKey, malformed: herr != nil || h.Tenant != t.tenant}
 	var err error
-	if rec.due, err = r.due(ctx, t, j, purpose, h, herr); err == nil && !rec.malformed && !rec.carried {
-		rec.generation, err = r.generation(ctx, t, cmp.Or(purpose, "default"), h.DataKey)
-	}
+	rec.due, rec.generation, err = r.due(ctx, t, j, purpose, h, herr)
+	rec.carried = len(h.Recipients) > 0 && rec.generation == 0
 	return rec, err
 }
 

@@ -176,19 +176,19 @@ func (k *Keeper) Due(ctx context.Context, s Scope, sealed []byte) (bool, error) 
 	switch {
 	case now.Reseal == 0:
 		return false, nil
-	case len(h.Recipients) > 0:
-		return !k.perOperation, nil
 	case e != nil:
 		return e.generation < now.Reseal, nil
 	}
 	item, _, err := c.readDataKey(ctx, s.Purpose, h.DataKey)
-	if err == ErrNotFound {
-		err = ErrOpen
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+		return item.Generation < now.Reseal, nil
+	case err != ErrNotFound:
 		return false, err
+	case len(h.Recipients) == 0:
+		return false, ErrOpen
 	}
-	return item.Generation < now.Reseal, nil
+	return !k.perOperation, nil
 }
 
 // knows returns the newest state of the tenant that this process has seen, and what it has of a data key of the Store.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,9 +96,14 @@ func TestReseal(t *testing.T) {
 		want(t, "Rotate", err, nil)
 		fill(t, env.Keeper, s, 640, 60)
 
+		var mu sync.Mutex
 		var told []string
 		job, r := beginReseal(t, env.Keeper, s, byok.Resealing{Shards: []string{recordKey(200), recordKey(400)}, Total: 700}, &byok.ResealOptions{PerSecond: 100_000,
-			OnFailure: func(f byok.RecordFailure) { told = append(told, f.Key) }})
+			OnFailure: func(f byok.RecordFailure) {
+				mu.Lock()
+				defer mu.Unlock()
+				told = append(told, f.Key)
+			}})
 		if job.Type != byok.JobReseal || job.Shards != 3 || job.Generation != 3 || job.State != byok.JobRunning {
 			t.Errorf("%+v", job)
 		}

@@ -220,16 +220,17 @@ func (r *Resealer) generation(ctx context.Context, t *tenantCache, purpose strin
 	return item.Generation, nil
 }
 
-// due reports whether a record has to be sealed anew, by the header of its envelope. What is no envelope is: then it is named.
-func (r *Resealer) due(ctx context.Context, t *tenantCache, j *jobItem, purpose string, h Header, err error) (bool, error) {
-	switch {
-	case err != nil || h.Tenant != t.tenant:
-		return true, nil
-	case len(h.Recipients) > 0:
-		return !t.k.perOperation, nil
+// due reports whether a record has to be sealed anew, by the header of its envelope, and the generation of its data key, 0 if the Store does
+// not know it. What is no envelope is due: then it is named.
+func (r *Resealer) due(ctx context.Context, t *tenantCache, j *jobItem, purpose string, h Header, err error) (bool, uint64, error) {
+	if err != nil || h.Tenant != t.tenant {
+		return true, 0, nil
 	}
 	g, err := r.generation(ctx, t, cmp.Or(purpose, "default"), h.DataKey)
-	return g < j.Reseal.Generation, err
+	if g == 0 && err == nil && len(h.Recipients) > 0 {
+		return !t.k.perOperation, 0, nil
+	}
+	return g < j.Reseal.Generation, g, err
 }
 
 // bad returns what is told of a record that could not be re-sealed because of err, if it is about that record only.

@@ -45,6 +45,7 @@ type resealed struct {
 	grants  [2]grant // of opening and sealing
 	err     error    // why the step ends here
 	skipped bool     // it was not due
+	carried bool     // the Store does not know its data key
 }
 
 // look implements recordSource.
@@ -58,9 +59,11 @@ func (s rows) look(ctx context.Context, r *Resealer, t *tenantCache, j *jobItem,
 		is := page[i].Clear
 		if !is {
 			h, herr := Inspect(page[i].Value)
-			if is, err = r.due(ctx, t, j, page[i].Purpose, h, herr); err != nil {
+			var g uint64
+			if is, g, err = r.due(ctx, t, j, page[i].Purpose, h, herr); err != nil {
 				return true, err
 			}
+			results[i].carried = g == 0
 		}
 		if results[i].skipped = !is; is {
 			due = append(due, i)
@@ -152,7 +155,7 @@ func (t *tenantCache) resealOne(ctx context.Context, j *jobItem, rec *Record, ou
 	plain := rec.Value
 	if !rec.Clear {
 		var err error
-		plain, out.grants[0], err = t.k.quietly(ctx, s, rec.Value, rec.AAD, false)
+		plain, out.grants[0], err = t.k.quietly(ctx, s, rec.Value, rec.AAD, false, out.carried)
 		defer clear(plain)
 		if out.give(rec.Key, err, false) {
 			return
@@ -162,7 +165,7 @@ func (t *tenantCache) resealOne(ctx context.Context, j *jobItem, rec *Record, ou
 		return
 	}
 	var err error
-	out.sealed, out.grants[1], err = t.k.quietly(ctx, s, plain, rec.AAD, true)
+	out.sealed, out.grants[1], err = t.k.quietly(ctx, s, plain, rec.AAD, true, false)
 	out.give(rec.Key, err, true)
 }
 
@@ -179,14 +182,15 @@ func (out *resealed) give(key string, err error, sealing bool) bool {
 	return true
 }
 
-// quietly is Seal or Open for a job: without an event of its own, and so without the last question. Nothing of it may leave before both.
-func (k *Keeper) quietly(ctx context.Context, s Scope, in, aad []byte, seals bool) ([]byte, grant, error) {
+// quietly is Seal or Open for a job: without an event of its own, and so without the last question. Nothing of it may leave before both. once: a data key that
+// the envelope carries is for it alone.
+func (k *Keeper) quietly(ctx context.Context, s Scope, in, aad []byte, seals, once bool) ([]byte, grant, error) {
 	o, err := k.begin(s, nil, in, aad)
 	if err != nil {
 		return nil, grant{}, err
 	}
 	defer o.end()
-	o.seals, o.once = seals, true
+	o.seals, o.once = seals, once
 	if !seals {
 		if _, err = o.parse(); err != nil {
 			return nil, grant{}, err

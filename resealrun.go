@@ -227,7 +227,7 @@ func (r *Resealer) workAt(ctx context.Context, me string, shard int, s *shardIte
 	}
 }
 
-// keep writes how far this worker's shard is, and why it does not go on if it does not. kept: it is this worker's still.
+// keep writes how far this worker's shard is, and why it does not go on if it does not. kept: it is this worker's still, or is done.
 func (r *Resealer) keep(ctx context.Context, shard int, s *shardItem, cursor string, why error, leaves bool) (kept bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
@@ -247,12 +247,16 @@ func (r *Resealer) keep(ctx context.Context, shard int, s *shardItem, cursor str
 	now := t.k.clock.Now().Wall.UTC()
 	s.advance(&c, now)
 	s.LeaseUntil = now.Add(shardLease)
+	// Until the pass that proves may begin there is time for other shards.
+	waits := c.Pass > 1 && c.Begun.IsZero() && j.Reseal.Settled.After(now)
 	first := false
 	switch {
 	case c.Done, leaves:
 		s.Owner, s.LeaseUntil = "", time.Time{}
 	case why != nil:
 		first = s.pause(now, why)
+	case waits:
+		s.Owner, s.LeaseUntil, s.NotBefore = "", time.Time{}, now.Add(min(j.Reseal.Settled.Sub(now), jobPauseMax))
 	}
 	if err := t.writeShard(ctx, j, shard, s); err != nil {
 		if err == ErrConflict { // its lease had ended, and somebody else is at it. What this one did counts
@@ -266,5 +270,5 @@ func (r *Resealer) keep(ctx context.Context, shard int, s *shardItem, cursor str
 	if c.Done {
 		_, _, err = t.finishReseal(ctx, r.id)
 	}
-	return true, err
+	return !waits, err
 }

@@ -66,7 +66,7 @@ func (s streams) one(ctx context.Context, r *Resealer, t *tenantCache, j *jobIte
 		if err != nil && !errors.Is(err, ErrMalformed) {
 			return err
 		}
-		if is, err = r.due(ctx, t, j, o.Purpose, h, err); err != nil || !is {
+		if is, _, err = r.due(ctx, t, j, o.Purpose, h, err); err != nil || !is {
 			return err
 		}
 	} else if !j.Reseal.Adopt {
@@ -87,7 +87,11 @@ func (s streams) one(ctx context.Context, r *Resealer, t *tenantCache, j *jobIte
 		done, err = false, nil // it is gone
 	case why != nil: // whatever Replace made of it
 		var sealing *whileSealing
-		if f, ok := bad(o.Key, why, errors.As(why, &sealing)); ok {
+		is := errors.As(why, &sealing)
+		if !is && !o.Clear && cut(why) {
+			why = errCut
+		}
+		if f, ok := bad(o.Key, why, is); ok {
 			r.failed(c, f)
 			return nil
 		}
@@ -113,7 +117,7 @@ func (s streams) header(ctx context.Context, o Object) (h Header, gone bool, err
 	defer src.Close()
 	f, _, err := format.Read(src)
 	var m *format.MalformedError
-	if errors.As(err, &m) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.As(err, &m) || cut(err) {
 		return Header{}, false, malformed(err)
 	}
 	if err != nil {
@@ -121,6 +125,11 @@ func (s streams) header(ctx context.Context, o Object) (h Header, gone bool, err
 	}
 	return headerOf(f), false, nil
 }
+
+// cut reports whether there was less than an envelope. If it was the connection that was cut, the record is named until the next pass.
+func cut(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
+
+var errCut = fmt.Errorf("%w: it is cut short", ErrMalformed)
 
 // whileSealing is an error of the sealing half of a copy.
 type whileSealing struct{ error }
