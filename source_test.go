@@ -77,7 +77,7 @@ func (s source) uses(f func(pkg, name string, at token.Pos)) {
 
 // product reports whether s runs in production: not a fake, no drill, and no suite for tests.
 func (s source) product() bool {
-	for _, dir := range []string{"kmsfake/", "keyringtest/", "storetest/", "sourcetest/", "byoktest/", "internal/fipstest/", "internal/vectors/", "drill/", "cmd/"} {
+	for _, dir := range []string{"kmsfake/", "keyringtest/", "storetest/", "sourcetest/", "byoktest/", "internal/fipstest/", "internal/vectors/", "internal/dynamofake/", "drill/", "cmd/"} {
 		if strings.HasPrefix(s.path, dir) {
 			return false
 		}
