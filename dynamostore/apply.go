@@ -2,7 +2,6 @@ package dynamostore
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/byok-go/byok"
+	"github.com/byok-go/byok/internal/random"
 	"github.com/byok-go/byok/internal/storecheck"
 )
 
@@ -39,7 +39,7 @@ func (s *Store) Apply(ctx context.Context, writes ...byok.Item) error {
 	if err != nil {
 		return argument(err)
 	}
-	in := &dynamodb.TransactWriteItemsInput{ClientRequestToken: aws.String(rand.Text())}
+	in := &dynamodb.TransactWriteItemsInput{ClientRequestToken: aws.String(random.Text())}
 	for _, w := range writes {
 		in.TransactItems = append(in.TransactItems, types.TransactWriteItem{Put: s.put(w)})
 	}
