@@ -33,12 +33,12 @@ const (
 
 // once switches off what the SDK does by itself: it repeats requests and
 // does not tell what became of the first one. And bodies, which hold values, are
-// not to be logged; and torn ones not to be believed.
+// not logged, and damaged ones not believed.
 func once(o *dynamodb.Options) {
 	o.Retryer = aws.NopRetryer{}
 	o.RetryMaxAttempts = 0 // else the SDK wraps the Retryer once more
 	o.ClientLogMode &^= aws.LogRequestWithBody | aws.LogResponseWithBody
-	o.DisableValidateResponseChecksum = false
+	o.APIOptions = append(slices.Clone(o.APIOptions), checksum{}.add)
 }
 
 // call makes a request, again and again while its errors permit. It returns an
