@@ -24,6 +24,7 @@ type resealLoad struct {
 	denied      atomic.Bool    // from before the CMK was disabled until the platform is served again
 	phase       atomic.Int32
 	stop        chan struct{}
+	halt        func()
 	wg          sync.WaitGroup
 
 	mu      sync.Mutex
@@ -39,12 +40,14 @@ const resealPace = 5 * time.Millisecond // of each writer and reader between two
 
 func (r *resealTable) load(k *byok.Keeper) *resealLoad {
 	l := &resealLoad{r: r, k: k, acked: make([]atomic.Int32, r.n+1), sent: make([]atomic.Int32, r.n+1), stop: make(chan struct{})}
+	l.halt = sync.OnceFunc(func() { close(l.stop); l.wg.Wait() })
 	for w := range 2 {
 		db := r.open(1)
 		l.again(func(rng *mrand.Rand) error { return l.write(db, l.pick(rng, w)) })
 		db = r.open(1)
 		l.again(func(rng *mrand.Rand) error { return l.read(db, l.pick(rng, -1)) })
 	}
+	r.t.Cleanup(l.halt) // before the Keeper and the database are closed
 	return l
 }
 
@@ -153,8 +156,7 @@ func (l *resealLoad) read(db *sql.DB, id int) error {
 
 // end stops it and tells how it went. What was acknowledged is what there must be.
 func (l *resealLoad) end() {
-	close(l.stop)
-	l.wg.Wait()
+	l.halt()
 	t := l.r.t
 	for id := range l.sent {
 		if l.sent[id].Load() != l.acked[id].Load() && !t.Failed() {
