@@ -23,7 +23,6 @@ type pgShape struct {
 	table  sqltable.Table
 	key    func(i int) string
 	arg    func(key string) any
-	get    string // the columns value, and the one about being in clear
 	sealed bool
 	text   bool
 }
