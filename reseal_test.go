@@ -167,7 +167,7 @@ func malformed(s *table, bad map[string]bool) (out []string) {
 }
 
 // Records in clear are sealed, if the job adopts; a job that does not names them. Nothing that looks like an envelope is taken for one.
-func TestResealAdopts(t *testing.T) {
+func TestG18_ResealAdopts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := byoktest.New(t, nil)
 		acme, _ := env.Tenant("acme")
@@ -199,7 +199,7 @@ func TestResealAdopts(t *testing.T) {
 
 // The tenant stops it, and nothing is replaced any more, not even what had been sealed anew by then; when it lets us in again, the
 // job goes on by itself.
-func TestResealStopsAndGoesOn(t *testing.T) {
+func TestG19_ResealStopsAndGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := byoktest.New(t, nil)
 		acme, cmk := env.Tenant("acme")
@@ -334,7 +334,7 @@ func TestResealCompromise(t *testing.T) {
 }
 
 // A process that has not heard of the rotation seals behind the job's back. The job is not done before that has been found.
-func TestResealFindsStragglers(t *testing.T) {
+func TestG17_ResealFindsStragglers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := byoktest.New(t, nil)
 		acme, _ := env.Tenant("acme")

@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	resealRuns = flag.Int("reseal.runs", 25, "histories of TestResealModel")
+	resealRuns = flag.Int("reseal.runs", 25, "histories of TestG16_ResealModel")
 	resealSeed = flag.Uint64("reseal.seed", 1, "seed of the first one; each further one is its successor")
 )
 
@@ -258,7 +258,7 @@ func (w *resealWorld) run() (replaced int) {
 
 // Whatever dies, stands still, fails or is denied: no write of the platform's is lost, no record is replaced twice, exactly the bad ones
 // are named, and in the end nothing is left.
-func TestResealModel(t *testing.T) {
+func TestG16_ResealModel(t *testing.T) {
 	replaced := 0
 	for seed := *resealSeed; seed < *resealSeed+uint64(*resealRuns); seed++ {
 		synctest.Test(t, func(t *testing.T) {

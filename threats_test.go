@@ -20,7 +20,7 @@ import (
 // tests of this file keep it true, in both directions.
 
 // groups are the groups of threats, and how many rows each has.
-var groups = map[string]int{"A": 25, "B": 15, "C": 8, "D": 18, "E": 20, "F": 7, "G": 15, "H": 8, "I": 8, "J": 7, "K": 20}
+var groups = map[string]int{"A": 25, "B": 15, "C": 8, "D": 18, "E": 20, "F": 7, "G": 19, "H": 8, "I": 8, "J": 7, "K": 20}
 
 // named are the rows that must each have a test with the row in its name.
 func named(row string) bool {
