@@ -26,7 +26,7 @@ import (
 
 var (
 	resealRecords = flag.Int("reseal-records", 6000, "records of TestReseal, at least 5000")
-	resealAll     = flag.Bool("reseal-all", false, "TestReseal does all its set-ups, and not three of the six")
+	resealAll     = flag.Bool("reseal-all", false, "TestReseal does all its set-ups, and not two of the six")
 	resealRate    = flag.Int("reseal-rate", 1000, "records a second that each of the two processes of TestReseal may re-seal")
 	resealWindow  = flag.Duration("reseal-window", time.Second, "how long TestReseal measures live operations before the job")
 )
@@ -49,10 +49,10 @@ func TestReseal(t *testing.T) {
 				driver, engine string
 				adopt, always  bool
 			}{
-				{driver: "sqlite", engine: "in process", always: true},
-				{driver: "sqlite", engine: "in process", adopt: true},
+				{driver: "sqlite", engine: "in process"},
+				{driver: "sqlite", engine: "in process", adopt: true, always: true},
 				{driver: "postgres", engine: "in process"},
-				{driver: "postgres", engine: "in process", adopt: true, always: true},
+				{driver: "postgres", engine: "in process", adopt: true},
 				{driver: "postgres", engine: "river", always: true},
 				{driver: "postgres", engine: "river", adopt: true},
 			} {
