@@ -236,7 +236,7 @@ var ofKeeper = []mutation{
 		old: "\tif err != nil {\n\t\tr.dek.Wipe()\n\t\treturn result{Receipt: r.Receipt}, err\n\t}\n", new: "\tif err != nil {\n\t\treturn result{Receipt: r.Receipt}, err\n\t}\n"},
 
 	// Seal, Open, events.
-	{name: "open-other-tenants", file: "envelope.go", tests: ".",
+	{name: "open-other-tenants", file: "operation.go", tests: ".",
 		old: "case h.Tenant != o.scope.Tenant:", new: "case h.Tenant == \"\":"},
 	{name: "open-fallback-on-store-error", file: "grant.go", tests: ".", // the wrapped key inside, when the Store is down
 		old: "if err == ErrNotFound && !inside.none() {", new: "if err != nil && !inside.none() {"},

@@ -171,7 +171,7 @@ var ofRest = []mutation{
 		old: "case i > 0 && !h.Recipients[i-1].less(r):", new: "case false:"},
 	{name: "format-purpose-of-any-case", file: "internal/format/format.go", tests: ".",
 		old: "if (c < 'a' || c > 'z') && (c", new: "if (c|0x20 < 'a' || c|0x20 > 'z') && (c"},
-	{name: "open-hopeless-payload-asks", file: "envelope.go", tests: "TestA11_", // a request to KMS for nothing
+	{name: "open-hopeless-payload-asks", file: "operation.go", tests: "TestA11_", // a request to KMS for nothing
 		old: "floe.PlaintextSize(o.payload); err != nil { // before", new: "floe.PlaintextSize(o.payload); err != nil && len(o.payload) == 0 { // before"},
 	{name: "stream-malformed-is-refused", file: "hold.go", tests: "TestA23_", // the caller is not told what it did
 		old: "if !errors.Is(err, ErrMalformed) {", new: "if true {"},
