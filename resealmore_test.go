@@ -563,3 +563,49 @@ func TestResealDue(t *testing.T) {
 		}
 	})
 }
+
+// A pass that finds nothing proves nothing while somebody may seal with the generation of before still.
+func TestG17_ResealProvesLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, &byoktest.Options{Keeper: silently})
+		acme, _ := env.Tenant("acme")
+		late := env.NewKeeper()
+		s := newTable()
+		fill(t, late, s, 0, 1)
+		_, err := acme.Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK})
+		want(t, "Rotate", err, nil)
+		fill(t, env.Keeper, s, 0, 10)
+		_, r := beginReseal(t, env.Keeper, s, byok.Resealing{}, nil)
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(t.Context()) }()
+		time.Sleep(30 * time.Second)
+		fill(t, late, s, 5, 1)
+		want(t, "Run", <-ended, nil)
+		if due, err := env.Keeper.Due(t.Context(), invoices, s.read(recordKey(5)).Value); due || err != nil || s.writes(recordKey(5)) != 1 {
+			t.Errorf("due %v, %v, replaced %d times", due, err, s.writes(recordKey(5)))
+		}
+	})
+}
+
+// A record that was written between reading and replacing is looked at again, since whoever wrote it may have sealed it long before.
+func TestG17_ResealLooksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, &byoktest.Options{Keeper: silently})
+		acme, _ := env.Tenant("acme")
+		s := newTable()
+		fill(t, env.Keeper, s, 0, 1)
+		old, err := env.Keeper.Seal(t.Context(), invoices, []byte("value of "+recordKey(0)), []byte("invoice/"+recordKey(0)))
+		want(t, "Seal", err, nil)
+		_, err = acme.Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK})
+		want(t, "Rotate", err, nil)
+		time.Sleep(5 * time.Minute) // nobody seals with the generation of before any more
+		_, r := beginReseal(t, env.Keeper, s, byok.Resealing{}, nil)
+		once := sync.OnceFunc(func() { s.write(recordKey(0), old, false) })
+		s.between = func() { once() }
+		want(t, "Run", r.Run(t.Context()), nil)
+		if due, err := env.Keeper.Due(t.Context(), invoices, s.read(recordKey(0)).Value); due || err != nil {
+			t.Errorf("due %v, %v", due, err)
+		}
+		s.all(t, env.NewKeeper(), nil)
+	})
+}

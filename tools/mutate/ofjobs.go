@@ -310,9 +310,9 @@ var ofJobs = []mutation{
 
 	{name: "reseal-not-asked-at-last", file: "resealrows.go", tests: "TestResealWithholds",
 		old: "if err = t.still(ctx, g); err != nil {", new: "if err = t.still(ctx, g); false {"},
-	{name: "reseal-forgets-what-changed", file: "resealcursor.go", tests: "TestResealObjects|TestG16_ResealModel",
+	{name: "reseal-forgets-what-changed", file: "resealcursor.go", tests: "TestG17_",
 		old: "c.Sealed == 0 && c.Changed == 0 && ", new: "c.Sealed == 0 && "},
-	{name: "reseal-proves-too-early", file: "resealcursor.go", tests: "TestG17_ResealFindsStragglers",
+	{name: "reseal-proves-too-early", file: "resealcursor.go", tests: "TestG17_",
 		old: " && !c.Begun.Before(settled)", new: ""},
 	{name: "reseal-does-not-wait", file: "resealer.go", tests: "TestG17_ResealFindsStragglers",
 		old: "c.Pass > 1 && wait > 0", new: "false"},
