@@ -342,7 +342,7 @@ var ofRest = []mutation{
 	{name: "dynamo-sdk-retries", file: "dynamostore/call.go", tests: "TestSDKRepeatsNothing",
 		old: "\to.Retryer = aws.NopRetryer{}\n\to.RetryMaxAttempts = 0 // else the SDK wraps the Retryer once more\n", new: ""},
 	{name: "dynamo-damaged-answer", file: "dynamostore/checksum.go", tests: "TestSDKRepeatsNothing",
-		old: "if strconv.FormatUint(uint64(crc32.ChecksumIEEE(body)), 10) != ", new: "if \"\" == "},
+		old: "if strconv.FormatUint(uint64(crc32.ChecksumIEEE(body)), 10) != ", new: "if false && strconv.FormatUint(uint64(crc32.ChecksumIEEE(body)), 10) != "},
 	{name: "dynamo-list-ends-with-an-answer", file: "dynamostore/dynamostore.go", tests: "TestPages",
 		old: "if len(out.LastEvaluatedKey) == 0 || len(items) >= limit {", new: "if true {"},
 	{name: "dynamo-unprocessed-is-missing", file: "dynamostore/bodies.go", tests: "TestUnprocessedKeys",
@@ -352,7 +352,7 @@ var ofRest = []mutation{
 	{name: "dynamo-error-quotes", file: "dynamostore/errors.go", tests: "TestConflictIsCertain",
 		old: "if telling[e.Code] {", new: "if true {"},
 	{name: "dynamo-foreign-event", file: "dynamostore/bodies.go", tests: "TestForeignEntries",
-		old: "in.Value != log || ", new: ""},
+		old: "in.Value != log || ", new: "in.Value == \"\" || "},
 
 	// REST.
 	{name: "http-flag-as-text", file: "byokhttp/waiver.go", tests: ".", // E19
