@@ -93,7 +93,7 @@ func TestSDKRepeatsNothing(t *testing.T) {
 			fault.Store(uint32(dynamofake.NoFault))
 			var e *dynamostore.Error
 			if !errors.As(err, &e) || n.Load() != 6 {
-				t.Errorf("%s with fault %d: %d requests, %v", name, f, n.Load(), err)
+				t.Fatalf("%s with fault %d: %d requests, %v", name, f, n.Load(), err)
 			}
 		}
 	}
