@@ -21,8 +21,8 @@ type row struct {
 // States of a row.
 const (
 	rowFine     = 0
-	rowContrary = 1 // it has both a sealed and a clear value
-	rowType     = 2 // a key, or a value, of another type than its column's: SQLite lets them
+	rowContrary = 1 // it has both a sealed and a clear value, or one of another type than its column's: SQLite lets it
+	rowType     = 2 // its key is of another type than the column's
 )
 
 // Records implements byok.Source.
@@ -85,8 +85,8 @@ func (s *Source) record(r *row) (byok.Record, error) {
 	}
 	switch {
 	case r.state == rowType:
-		return byok.Record{}, bad("the row %q has a key or a value of another type than the column", out.Key)
-	case r.state == rowContrary: // which of them counts, nobody can tell: without a value, it is a bad record
+		return byok.Record{}, bad("the row %q has a key of another type than the column", out.Key)
+	case r.state == rowContrary: // nobody can tell what it is: without a value, it is a bad record
 	case r.isClear && s.table.Clear != "":
 		out.Value, out.Clear = r.clear, true
 	default:

@@ -153,14 +153,14 @@ func (sqlite) statements(t *Table, f facts) (s statements) {
 	typ := map[kind]string{integers: "'integer'", texts: "'text'", byteStrings: "'blob'"}[f.kind]
 	there, clear, isClear, contrary := value+" IS NOT NULL", "NULL", "false", "false"
 	match, set := "CAST("+value+" AS BLOB) = ?", value+" = ?"
-	types := "typeof(" + key + ") <> " + typ + " OR typeof(" + value + ") NOT IN ('blob', 'text', 'null')"
+	odd := "typeof(" + value + ") NOT IN ('blob', 'text', 'null')"
 	switch {
 	case t.Clear != "":
 		clear = quote(t.Clear)
 		there += " OR " + clear + " IS NOT NULL"
 		isClear = clear + " IS NOT NULL"
 		contrary = value + " IS NOT NULL AND " + isClear
-		types += " OR typeof(" + clear + ") NOT IN ('blob', 'text', 'null')"
+		odd += " OR typeof(" + clear + ") NOT IN ('blob', 'text', 'null')"
 		match = "CASE WHEN ? THEN CAST(" + clear + " AS BLOB) = ? AND " + value + " IS NULL ELSE CAST(" + value + " AS BLOB) = ? AND " + clear + " IS NULL END"
 		set += ", " + clear + " = NULL"
 	case t.Sealed != "":
@@ -170,7 +170,7 @@ func (sqlite) statements(t *Table, f facts) (s statements) {
 	}
 	s.page = func(after, last bool) string {
 		q := "SELECT false, " + name + ", " + value + ", " + clear + ", " + isClear +
-			", CASE WHEN " + types + " THEN 2 WHEN " + contrary + " THEN 1 ELSE 0 END" + from + tenant
+			", CASE WHEN typeof(" + key + ") <> " + typ + " THEN 2 WHEN " + odd + " OR " + contrary + " THEN 1 ELSE 0 END" + from + tenant
 		if after {
 			q += " AND " + key + " > ?"
 		}

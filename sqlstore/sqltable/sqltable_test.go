@@ -214,8 +214,9 @@ func TestContradictions(t *testing.T) {
 		// SQLite lets a column have values of any type.
 		for _, bad := range []string{`INSERT INTO r VALUES (6, 42, NULL)`, `INSERT INTO r VALUES (6, 1.5, NULL)`} {
 			exec(t, db, bad)
-			if _, err := s.Records(t.Context(), "", "", 100); !errors.Is(err, byok.ErrArgument) || !strings.Contains(err.Error(), `"6"`) {
-				t.Errorf("%s: %v", bad, err)
+			got := records(t, s) // one bad row stops nobody
+			if r := got[len(got)-1]; r.Key != "6" || r.Value != nil || r.Clear {
+				t.Errorf("%s: %+v", bad, r)
 			}
 			exec(t, db, `DELETE FROM r WHERE id = 6`)
 		}
