@@ -22,7 +22,7 @@ import (
 // demoAccessKey is who the platform is in examples/server, on its fake KMS.
 const demoAccessKey = "AKIABYOKEXAMPLE00001"
 
-const drillUsage = `usage: byok drill revoke -store sqlite:PATH -service NAME -tenant ID [flags]
+const drillUsage = `usage: byok drill revoke -store STORE -service NAME -tenant ID [flags]
 
 Shows that a tenant's stop is a stop: worker processes seal and open canary
 records on the platform's own Store while access to the tenant's CMK is taken
@@ -53,7 +53,7 @@ func parseDrill(args []string, errs io.Writer) (*drillFlags, error) {
 	flags := flag.NewFlagSet("byok drill revoke", flag.ContinueOnError)
 	flags.SetOutput(errs)
 	flags.Usage = func() { fmt.Fprint(errs, drillUsage); flags.PrintDefaults() }
-	flags.StringVar(&f.Store, "store", "", "the platform's Store: sqlite:`PATH`")
+	flags.StringVar(&f.Store, "store", "", "the platform's Store: sqlite:`PATH`, or postgres://USER@HOST/DATABASE, with the password in PGPASSWORD or ~/.pgpass")
 	flags.StringVar(&f.Service, "service", "", "the platform's `name`, the first argument of byok.New")
 	flags.StringVar(&f.Tenant, "tenant", "", "the tenant's `id`")
 	flags.DurationVar(&f.MaxAge, "max-age", byok.DefaultMaxAge, "MaxAge of the platform's Keepers: the bound that is promised")

@@ -1,6 +1,8 @@
 // Command byok is for who runs a platform that uses package byok.
 //
 //	byok drill revoke   shows that a tenant's stop is a stop
+//	byok reseal         replaces the data keys of records, or seals those in clear
+//	byok move           moves a tenant to another CMK
 //	byok inspect        prints what the header of an envelope says
 //
 // and for their customers:
@@ -8,7 +10,8 @@
 //	byok open-export    opens an export with the customer's own access to its key
 //
 // Its exit status is 0 if what was asked for was done, and 2 if not; a drill that
-// found a broken promise has 1, and so has an export of which something does not open.
+// found a broken promise has 1, and so has an export of which something does not open, or a
+// job that had to leave something as it was. A job that was interrupted has 130.
 package main
 
 import (
@@ -26,17 +29,19 @@ import (
 // The exit statuses.
 const (
 	exitOK     = 0
-	exitBroken = 1 // the drill failed: a promise was broken; or a part of the export does not open
+	exitBroken = 1 // the drill failed: a promise was broken; or a part of the export does not open, or of a job could not be done
 	exitFailed = 2 // it could not be done
 	exitAgain  = 3 // KMS did not answer for a part of the export
 )
 
 const usage = `usage:
   byok drill revoke [flags]   show that a tenant's stop is a stop: blocks the tenant meanwhile
+  byok reseal [flags]         replace the data keys of a tenant's records, or seal those in clear
+  byok move [flags]           move a tenant to another CMK
   byok inspect [file]         print what the header of an envelope says (not authenticated)
   byok open-export FILE       open a tenant's export with its own access to its key, or say what is in it
 
-byok drill revoke -h and byok open-export -h list their flags.
+-h behind one of them lists its flags.
 `
 
 func main() {
@@ -53,6 +58,16 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	case len(args) >= 2 && args[0] == "drill" && args[1] == "revoke":
 		var status int
 		if status, err = drillRevoke(ctx, args[2:], in, out, errs); err == nil {
+			return status
+		}
+	case len(args) >= 1 && args[0] == "reseal":
+		var status int
+		if status, err = runReseal(ctx, args[1:], out, errs); err == nil {
+			return status
+		}
+	case len(args) >= 1 && args[0] == "move":
+		var status int
+		if status, err = runMove(ctx, args[1:], out, errs); err == nil {
 			return status
 		}
 	case len(args) >= 1 && args[0] == "open-export":
