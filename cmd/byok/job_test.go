@@ -149,7 +149,7 @@ func TestReseal(t *testing.T) {
 			t.Errorf("%q is named", m[1])
 		}
 	}
-	if !strings.Contains(told.String(), "done, but for 5 of 500 records") || strings.ContainsAny(told.String(), "\x1b\r") {
+	if !strings.Contains(told.String(), "done, but for 5 of 500 records") || strings.Count(told.String(), "re-seal  done  100.0%  500/500  5 failed\n") != 1 || strings.ContainsAny(told.String(), "\x1b\r") {
 		t.Errorf("%s", &told)
 	}
 	again := regexp.MustCompile(`(?m)^  byok (reseal .* -job [0-9a-f]+)$`).FindStringSubmatch(told.String())

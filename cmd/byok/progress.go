@@ -13,6 +13,7 @@ import (
 type style struct {
 	ascii bool // nothing but ASCII
 	color bool
+	noBar bool // it says nothing that the numbers do not
 }
 
 // Colors: what failed, and what waits. They take no room.
@@ -85,7 +86,7 @@ func line(j byok.Job, width int, s style) string {
 		} else {
 			b.WriteString(p.text)
 		}
-		if room := width - used - len(gap); i == 0 && n == len(parts) && room >= minBar && total > 0 {
+		if room := width - used - len(gap); i == 0 && n == len(parts) && room >= minBar && total > 0 && !s.noBar {
 			b.WriteString(gap + bar(done, total, min(room, maxBar), s))
 		}
 	}

@@ -28,10 +28,11 @@ type display struct {
 	style style
 	now   func() time.Time
 
-	drawn string        // the line that stands there
-	job   byok.Job      // as it was told last
-	told  time.Time     // the last line of a log
-	state byok.JobState // in it
+	drawn  string        // the line that stands there
+	job    byok.Job      // as it was told last
+	told   time.Time     // the last line of a log
+	state  byok.JobState // in it
+	logged string
 }
 
 // newDisplay looks at what out is.
@@ -39,7 +40,7 @@ func newDisplay(out io.Writer) *display {
 	d := &display{out: out, now: time.Now}
 	f, ok := out.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) || os.Getenv("TERM") == "dumb" || os.Getenv("TERM") == "" {
-		d.style.ascii = true // whoever reads a log later has a locale of his own
+		d.style.ascii, d.style.noBar = true, true // whoever reads a log later has a locale of his own
 		return d
 	}
 	d.width = func() int {
@@ -74,7 +75,15 @@ func (d *display) show(j byok.Job) {
 	}
 	if now := d.now(); j.State != d.state || now.Sub(d.told) >= tellEvery {
 		d.told, d.state = now, j.State
-		fmt.Fprintln(d.out, line(j, 1000-maxBar, d.style)) // no bar: it says nothing that the numbers do not
+		d.log()
+	}
+}
+
+// log writes the line into a log, if it is not the one before.
+func (d *display) log() {
+	if text := line(d.job, 1000, d.style); text != d.logged {
+		d.logged = text
+		fmt.Fprintln(d.out, text)
 	}
 }
 
@@ -107,8 +116,8 @@ func (d *display) end() {
 	if d.drawn != "" {
 		_, _ = io.WriteString(d.out, "\n")
 		d.drawn = ""
-	} else if d.width == nil && d.job.ID != "" && d.now() != d.told {
-		fmt.Fprintln(d.out, line(d.job, 1000-maxBar, d.style))
+	} else if d.width == nil && d.job.ID != "" {
+		d.log()
 	}
 }
 
