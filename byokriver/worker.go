@@ -41,8 +41,11 @@ type InTx[TTx any] func(ctx context.Context, f func(tx TTx) error) error
 // completes, and byok's says in Failed and Failures which they are. A job that is cancelled, with Tenant.CancelJob, is
 // cancelled in River too. What can never work (byok.ErrArgument, byok.ErrJobNotFound) is a failed attempt.
 //
-// It panics where river.AddWorker does: if workers have one of this kind.
+// It panics where river.AddWorker does, if workers have one of this kind; and without tx or open.
 func AddWorker[TTx any](workers *river.Workers, tx InTx[TTx], open func(ctx context.Context, tenant, job string) (*byok.Resealer, error)) {
+	if tx == nil || open == nil {
+		panic("byokriver: AddWorker needs to know how to begin a transaction, and a Resealer")
+	}
 	river.AddWorker(workers, newWorker(tx, func(ctx context.Context, tenant, job string) (resealer, error) {
 		r, err := open(ctx, tenant, job)
 		if err == nil && r == nil {
