@@ -8,7 +8,8 @@ import (
 )
 
 // Pause says in the Store that a shard does not go on for now, and why, so that Tenant.Job tells of it. A Checkpoint that is
-// further ends that. It is for engines that call Step and have to wait, for what a Step returned; Run does it by itself.
+// further ends that. It is for engines that call Step and have to wait, for what a Step returned; Run does it by itself. Of a shard that is
+// done, or a job that has ended, it says nothing.
 //
 // The error is ErrArgument, ErrJobNotFound, ErrStore or ErrClosed.
 func (r *Resealer) Pause(ctx context.Context, shard int, why error) error {
@@ -23,6 +24,9 @@ func (r *Resealer) Pause(ctx context.Context, shard int, why error) error {
 	}
 	if why == nil || shard < 0 || shard >= j.Reseal.Shards {
 		return fmt.Errorf("%w: a reason, and a shard from 0 to %d", ErrArgument, j.Reseal.Shards-1)
+	}
+	if j.State.Ended() {
+		return nil
 	}
 	for try := range changeTries {
 		if try > 0 {

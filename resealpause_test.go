@@ -21,7 +21,7 @@ func TestResealPause(t *testing.T) {
 		fill(t, env.Keeper, s, 0, 300)
 		_, err := acme.Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK})
 		want(t, "Rotate", err, nil)
-		job, r := beginReseal(t, env.Keeper, s, byok.Resealing{}, nil)
+		job, r := beginReseal(t, env.Keeper, s, byok.Resealing{Shards: []string{recordKey(150)}}, nil)
 		is := func(state byok.JobState, why string) {
 			t.Helper()
 			j, err := acme.Job(t.Context(), job.ID)
@@ -52,13 +52,21 @@ func TestResealPause(t *testing.T) {
 			want(t, "Checkpoint", r.Checkpoint(t.Context(), 0, cursor), nil)
 			is(byok.JobRunning, "")
 		}
-		for _, shard := range []int{-1, 1} {
+		for _, shard := range []int{-1, 2} {
 			want(t, "Pause", r.Pause(t.Context(), shard, byok.ErrStore), byok.ErrArgument)
 		}
 		want(t, "Pause", r.Pause(t.Context(), 0, nil), byok.ErrArgument)
-		want(t, "Run", r.Run(t.Context()), nil)
-		want(t, "Pause", r.Pause(t.Context(), 0, byok.ErrStore), nil) // when it is done, that changes nothing
-		is(byok.JobDone, "")
+		for done := false; !done; { // the other shard goes on
+			cursor, done, err = r.Step(t.Context(), 0, cursor)
+			want(t, "Step", err, nil)
+			want(t, "Checkpoint", r.Checkpoint(t.Context(), 0, cursor), nil)
+		}
+		want(t, "Pause", r.Pause(t.Context(), 0, byok.ErrStore), nil)
+		is(byok.JobRunning, "")
+		_, err = acme.CancelJob(t.Context(), job.ID, "")
+		want(t, "CancelJob", err, nil)
+		want(t, "Pause", r.Pause(t.Context(), 1, byok.ErrStore), nil)
+		is(byok.JobCancelled, "")
 		if n := events(); n != 2 {
 			t.Errorf("%d events of 2 pauses", n)
 		}

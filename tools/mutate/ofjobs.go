@@ -305,8 +305,10 @@ var ofJobs = []mutation{
 		old: "\tif j == nil {\n", new: "\tif true {\n"},
 	{name: "reseal-pause-noted-each-time", file: "resealpause.go", tests: "TestResealPause",
 		old: "first = s.Why == \"\"", new: "first = true"},
-	{name: "reseal-pause-after-the-end", file: "resealpause.go", tests: "TestResealPause",
+	{name: "reseal-pause-of-what-is-done", file: "resealpause.go", tests: "TestResealPause",
 		old: "if err != nil || s.at.Done {", new: "if err != nil {"},
+	{name: "reseal-pause-after-the-end", file: "resealpause.go", tests: "TestResealPause",
+		old: "\tif j.State.Ended() {\n", new: "\tif false {\n"},
 
 	{name: "reseal-not-asked-at-last", file: "resealrows.go", tests: "TestResealWithholds",
 		old: "if err = t.still(ctx, g); err != nil {", new: "if err = t.still(ctx, g); false {"},
