@@ -95,7 +95,7 @@ func (t *Tenant) Reseal(ctx context.Context, r Resealing) (Job, error) {
 		j = &jobItem{V: layoutVersion, id: event.ID, Type: JobReseal, State: JobRunning, From: s.keySet, To: s.keySet,
 			Actor: event.Actor, Reason: r.Reason, StartedAt: event.Time, Total: r.Total,
 			Reseal: &resealItem{Source: r.Source, Generation: generation, Adopt: r.Adopt, Complete: r.Complete, Shards: len(r.Shards) + 1,
-				Settled: t.k.settled(event.Time, s)}}
+				Settled: t.k.settled()}}
 		return change{quiet: true, events: []Event{event}, writes: []Item{c.jobWrite(j)}}, nil
 	})
 	if s == nil {
@@ -134,15 +134,10 @@ func (r *Resealing) check() error {
 	return nil
 }
 
-// settled is when nobody seals any more with a generation before that of s. A process that has not heard of a
-// rotation goes on with what it has a lease on: for its MaxAge at most, which is that of all processes, as Options says.
-func (k *Keeper) settled(now time.Time, s *state) time.Time {
-	bound := k.maxAge + lease.Skew
-	if !s.LastRotationAt.IsZero() && now.Sub(s.LastRotationAt) > bound+kmsDeadline { // it took effect a while after that time
-		return now
-	}
-	return now.Add(bound)
-}
+// settled is when nobody seals any more with a generation before the one that the tenant has now. A process that has not heard
+// of a new one goes on with what it has a lease on: for its MaxAge at most, which is that of all processes, as Options says.
+// However old the generation seems to be, that is waited for: a move begins one too, and whoever began it may have had another clock.
+func (k *Keeper) settled() time.Time { return k.clock.Now().Wall.UTC().Add(k.maxAge + lease.Skew) }
 
 // Due reports whether a re-sealing that the platform has begun has this record still to do: its data key is older than the
 // generation that is to be left, or the envelope carries it. So a platform that writes records

@@ -16,7 +16,7 @@ type RecordFailure struct {
 // Bounds of what a shard remembers of its bad records. All are counted.
 const (
 	maxNamed      = 100
-	maxNamedBytes = 12 << 10 // their keys; with escapes and twice, they fit an item
+	maxNamedBytes = 24 << 10 // as they are written; twice, and with all else, they fit an item
 )
 
 // resealCursor is how far a shard is, and what was found on the way: so that both are kept or lost together, and counts are exact
@@ -80,12 +80,12 @@ func (c *resealCursor) beyond(d *resealCursor) bool {
 // failed counts a bad record, and names it if there is room.
 func (c *resealCursor) failed(f RecordFailure) {
 	c.Failed++
-	bytes := len(f.Key) + len(f.Why)
-	for _, have := range c.Failures {
-		bytes += len(have.Key) + len(have.Why)
+	if len(c.Failures) == maxNamed {
+		return
 	}
-	if len(c.Failures) < maxNamed && bytes <= maxNamedBytes {
-		c.Failures = append(c.Failures, f)
+	named := append(c.Failures, f)
+	if b, err := json.Marshal(named); err == nil && len(b) <= maxNamedBytes {
+		c.Failures = named
 	}
 }
 

@@ -32,8 +32,8 @@ type ResealOptions struct {
 // What it does to a record: it opens it, seals it anew, and lets the Source replace it if it still is what it was. So a live write is never
 // undone, and a record that was written meanwhile is looked at again in the next pass. A shard is done when a pass has found nothing
 // to do; that is the proof that nothing older than Job.Generation is left. It stands on what envelopes say of themselves, and on the
-// promise that no record is put back that was taken out before: by a restored backup, or by a SealWriter that had been begun
-// before the rotation and is closed after the pass.
+// promise that no record is put back that was taken out before: by a restored backup, or by whoever sealed before all
+// had heard of the rotation and writes after the pass: a SealWriter, or a transaction that takes minutes.
 //
 // It asks the tenant's KMS as jobs do, below live traffic (Options.JobRequests), and stops as everything does if the tenant says stop. For
 // each step that replaces anything there is one event, OpReseal, which is recorded before.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // rows is a Source.
@@ -45,6 +46,7 @@ type resealed struct {
 	grants  [2]grant // of opening and sealing
 	err     error    // why the step ends here
 	skipped bool     // it was not due
+	later   bool     // it was not begun: the step has done enough
 	carried bool     // the Store does not know its data key
 }
 
@@ -74,7 +76,7 @@ func (s rows) look(ctx context.Context, r *Resealer, t *tenantCache, j *jobItem,
 	}
 	t.resealAll(ctx, j, page, results, due)
 	n := 0 // up to the first that could not be done now
-	for n < len(results) && results[n].err == nil {
+	for n < len(results) && results[n].err == nil && !results[n].later {
 		n++
 	}
 	var stopped error
@@ -132,18 +134,36 @@ func (s rows) replace(ctx context.Context, r *Resealer, t *tenantCache, j *jobIt
 	return nil
 }
 
-// resealAll opens and seals anew what is due. A few at once, since each may need KMS.
+// How much of a page a step does. What it opened first must still have its lease when it has sealed the last, or nothing of it may
+// leave, that time and each time after; and its requests to KMS stand in one event, which sinks do not take in any size.
+const (
+	stepOfMaxAge = 4   // a part of MaxAge
+	stepRequests = 500 // and those that are under way
+)
+
+// resealAll opens and seals anew what is due, until that is enough or something stops it. A few at once, since each may need KMS.
 func (t *tenantCache) resealAll(ctx context.Context, j *jobItem, page []Record, results []resealed, due []int) {
 	next := make(chan int)
 	var wg sync.WaitGroup
+	var requests atomic.Int64
+	var stopped atomic.Bool
 	for range min(jobParallel, (len(due)+15)/16) {
 		wg.Go(func() {
 			for i := range next {
-				t.resealOne(ctx, j, &page[i], &results[i])
+				out := &results[i]
+				t.resealOne(ctx, j, &page[i], out)
+				if out.err != nil || requests.Add(int64(len(out.grants[0].calls)+len(out.grants[1].calls))) >= stepRequests {
+					stopped.Store(true)
+				}
 			}
 		})
 	}
-	for _, i := range due {
+	begun := t.k.clock.Now().Mono
+	for n, i := range due {
+		if results[i].later = n > 0 && (stopped.Load() || t.k.clock.Now().Mono-begun > t.k.maxAge/stepOfMaxAge); results[i].later {
+			stopped.Store(true) // what comes after it has to wait as well
+			continue
+		}
 		next <- i
 	}
 	close(next)

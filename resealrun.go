@@ -134,6 +134,9 @@ func (r *Resealer) work(ctx context.Context, me string) error {
 			if err == nil {
 				continue
 			}
+			if err == errJobHeld { // let whoever it is go on: whose clock is behind would take it back for ever
+				err = nil
+			}
 		}
 		if err != nil && r.ends(err) {
 			return err
@@ -228,6 +231,7 @@ func (r *Resealer) workAt(ctx context.Context, me string, shard int, s *shardIte
 }
 
 // keep writes how far this worker's shard is, and why it does not go on if it does not. kept: it is this worker's still, or is done.
+// The error is errJobHeld if somebody else has taken it.
 func (r *Resealer) keep(ctx context.Context, shard int, s *shardItem, cursor string, why error, leaves bool) (kept bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
@@ -260,7 +264,7 @@ func (r *Resealer) keep(ctx context.Context, shard int, s *shardItem, cursor str
 	}
 	if err := t.writeShard(ctx, j, shard, s); err != nil {
 		if err == ErrConflict { // its lease had ended, and somebody else is at it. What this one did counts
-			return false, nil
+			return false, errJobHeld
 		}
 		return false, err
 	}
