@@ -2,10 +2,12 @@ package byokhttp
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
 
 	"github.com/byok-go/byok"
@@ -103,19 +105,20 @@ const maxBuckets = 1 << 16
 //
 // Only a bucket that is full again may be forgotten, for a forgotten bucket comes
 // back full: who floods the set with new keys cannot win back a budget that was
-// spent. If no bucket is full and there is no room, newcomers share one bucket
+// spent. If no bucket is found that is full and there is no room, newcomers share one bucket
 // for each route.
 type rates struct {
 	limits Limits
 	max    int
 
 	mu      sync.Mutex
-	buckets map[bucketKey]*rate.Limiter
-	swept   time.Time
+	buckets *simplelru.LRU[bucketKey, *rate.Limiter]
 }
 
 func newRates(l Limits) *rates {
-	return &rates{limits: l, max: maxBuckets, buckets: make(map[bucketKey]*rate.Limiter)}
+	r := &rates{limits: l, max: maxBuckets}
+	r.buckets, _ = simplelru.NewLRU[bucketKey, *rate.Limiter](math.MaxInt, nil) // fails without a size. Which one has to go is ours to say
+	return r
 }
 
 // take counts one request, or returns a 429.
@@ -158,25 +161,32 @@ func limited(b *rate.Limiter, now time.Time, route string, l Limit) error {
 func (r *rates) bucket(now time.Time, k bucketKey, l Limit) *rate.Limiter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if b := r.buckets[k]; b != nil {
+	if b, ok := r.buckets.Get(k); ok {
 		return b
 	}
-	if len(r.buckets) >= r.max && now.Sub(r.swept) >= time.Second {
-		// At most once a second: a flood must not turn into work for everybody.
-		r.swept = now
-		for k, b := range r.buckets {
-			if b.TokensAt(now) >= float64(b.Burst()) {
-				delete(r.buckets, k)
-			}
-		}
-	}
-	if len(r.buckets) >= r.max {
+	if r.buckets.Len() >= r.max && !r.room(now) {
 		k = bucketKey{route: k.route} // few routes, so this overshoots max by a few
-		if b := r.buckets[k]; b != nil {
+		if b, ok := r.buckets.Get(k); ok {
 			return b
 		}
 	}
 	b := rate.NewLimiter(rate.Every(l.Per/time.Duration(l.N)), l.N)
-	r.buckets[k] = b
+	r.buckets.Add(k, b)
 	return b
+}
+
+// lookBack is how many buckets a newcomer looks at, to find one that is full: a flood must not turn into work for everybody.
+const lookBack = 16
+
+// room forgets a bucket that is full, if there is one among those that have not been looked at for longest. The others go to the
+// other end: they take their time to be full.
+func (r *rates) room(now time.Time) bool {
+	for range lookBack {
+		k, b, _ := r.buckets.GetOldest()
+		if b.TokensAt(now) >= float64(b.Burst()) {
+			return r.buckets.Remove(k)
+		}
+		r.buckets.Get(k)
+	}
+	return false
 }
