@@ -306,7 +306,9 @@ func testTableRefusals(t *testing.T, p *postgresServer) {
 	db := p.open(p.newSchema(t))
 	mustExec(t, db, `CREATE TABLE r (id bigint PRIMARY KEY, v bytea, t text, n numeric UNIQUE, shared bigint, few bigint, day timestamptz UNIQUE, b boolean)`,
 		`CREATE UNIQUE INDEX ON r (few) WHERE v IS NOT NULL`, `CREATE UNIQUE INDEX ON r (shared, day)`, `CREATE UNIQUE INDEX ON r (lower(t))`, `CREATE VIEW view AS SELECT * FROM r`,
-		`CREATE COLLATION vague (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`, `CREATE TABLE vague (id text COLLATE vague PRIMARY KEY, v bytea)`)
+		`CREATE COLLATION vague (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`, `CREATE TABLE vague (id text COLLATE vague PRIMARY KEY, v bytea)`,
+		`CREATE TABLE tenants (id bigint PRIMARY KEY, v bytea, t text COLLATE vague, j jsonb)`, `CREATE TABLE parent (id bigint PRIMARY KEY, v bytea)`, `CREATE TABLE child () INHERITS (parent)`,
+		`CREATE TABLE hides (id bigint PRIMARY KEY, v bytea)`, `ALTER TABLE hides ENABLE ROW LEVEL SECURITY`, `ALTER TABLE hides FORCE ROW LEVEL SECURITY`)
 	for what, table := range map[string]sqltable.Table{
 		"numbers":                        {Name: "r", Key: "n", Value: "v"},
 		"times":                          {Name: "r", Key: "day", Value: "v"},
@@ -314,6 +316,9 @@ func testTableRefusals(t *testing.T, p *postgresServer) {
 		"half a key":                     {Name: "r", Key: "shared", Value: "v"},
 		"unique in some rows":            {Name: "r", Key: "few", Value: "v"},
 		"different keys that are equal":  {Name: "vague", Key: "id", Value: "v"},
+		"tenants that are equal":         {Name: "tenants", Key: "id", Value: "v", Tenant: "t", TenantID: "acme"},
+		"tenants of an odd type":         {Name: "tenants", Key: "id", Value: "v", Tenant: "j", TenantID: "1"},
+		"a table that others inherit":    {Name: "parent", Key: "id", Value: "v"},
 		"a view":                         {Name: "view", Key: "id", Value: "v"},
 		"envelopes in text":              {Name: "r", Key: "id", Value: "t"},
 		"numbers in clear":               {Name: "r", Key: "id", Value: "v", Clear: "n"},
@@ -327,5 +332,16 @@ func testTableRefusals(t *testing.T, p *postgresServer) {
 		if _, err := sqltable.New(t.Context(), db, sqlstore.Postgres, table); !errors.Is(err, byok.ErrArgument) {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+	// Whoever row security hides rows from would prove that nothing is left of those that he sees. A superuser sees all.
+	hides := sqltable.Table{Name: "hides", Key: "id", Value: "v"}
+	if _, err := sqltable.New(t.Context(), db, sqlstore.Postgres, hides); err != nil {
+		t.Error(err)
+	}
+	db.SetMaxOpenConns(1)
+	mustExec(t, db, `DO $$ BEGIN CREATE ROLE clerk; EXCEPTION WHEN duplicate_object THEN NULL; END $$`, `DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO clerk', current_schema()); END $$`,
+		`GRANT ALL ON hides TO clerk`, `SET ROLE clerk`)
+	if _, err := sqltable.New(t.Context(), db, sqlstore.Postgres, hides); !errors.Is(err, byok.ErrArgument) {
+		t.Errorf("row security: %v", err)
 	}
 }

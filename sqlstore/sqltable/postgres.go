@@ -23,10 +23,12 @@ const postgresOldest = 14 // as in sqlstore
 
 func (postgres) inspect(ctx context.Context, db *sql.DB, t *Table) (f facts, err error) {
 	var version int
-	var standby bool
+	var standby, hides, parent bool
 	var relation sql.NullInt64
-	err = db.QueryRowContext(ctx, `SELECT current_setting('server_version_num')::int, pg_is_in_recovery(),
-		(SELECT oid::bigint FROM pg_catalog.pg_class WHERE oid = to_regclass($1) AND relkind IN ('r', 'p'))`, t.quoted()).Scan(&version, &standby, &relation)
+	err = db.QueryRowContext(ctx, `SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), c.oid::bigint,
+		coalesce(row_security_active(c.oid), false), coalesce(c.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE inhparent = c.oid), false)
+		FROM (SELECT 1) AS one LEFT JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass($1) AND c.relkind IN ('r', 'p')`, t.quoted()).
+		Scan(&version, &standby, &relation, &hides, &parent)
 	switch {
 	case err != nil:
 		return f, err
@@ -36,6 +38,10 @@ func (postgres) inspect(ctx context.Context, db *sql.DB, t *Table) (f facts, err
 		return f, fmt.Errorf("%w: the server is a standby", sqlstore.ErrUnfit)
 	case !relation.Valid:
 		return f, bad("there is no table %s", t.quoted())
+	case hides:
+		return f, bad("row security hides rows of %s from this role, which would never be found: it needs BYPASSRLS", t.quoted())
+	case parent:
+		return f, bad("other tables inherit from %s, and no index is unique in all of them", t.quoted())
 	}
 	types, err := postgresColumns(ctx, db, relation.Int64)
 	if err != nil {
@@ -50,6 +56,10 @@ func (postgres) inspect(ctx context.Context, db *sql.DB, t *Table) (f facts, err
 	switch clear := types[t.Clear].typ; {
 	case f.kind == 0:
 		return f, bad("keys of the type %s are not supported", types[t.Key].typ)
+	case t.Tenant != "" && postgresKinds[types[t.Tenant].typ] == 0 && types[t.Tenant].typ != "character":
+		return f, bad("tenants of the type %s are not supported", types[t.Tenant].typ)
+	case types[t.Tenant].vague:
+		return f, bad("the collation of %q takes different tenants for the same", t.Tenant)
 	case types[t.Key].vague:
 		return f, bad("the collation of %q takes different keys for the same", t.Key)
 	case types[t.Value].typ != "bytea":

@@ -144,7 +144,7 @@ func (sqlite) statements(t *Table, f facts) (s statements) {
 	value := quote(t.Value)
 	tenant := "true"
 	if t.Tenant != "" {
-		tenant = quote(t.Tenant) + " = ?"
+		tenant = quote(t.Tenant) + " COLLATE BINARY = ?" // "ACME" is another one
 	}
 	if f.kind == texts {
 		key += " COLLATE BINARY" // whatever the column's is, which may call different keys equal

@@ -56,7 +56,8 @@ type Table struct {
 	Purpose string                  // as byok.Scope.Purpose
 	AAD     func(key string) []byte // as records are sealed with, and are to be; nil: with none
 
-	// Tenant is the column that says whose row it is, and TenantID what it says. "": all rows are this tenant's.
+	// Tenant is the column that says whose row it is, and TenantID what it says. "": all rows are this tenant's. It is compared byte by byte;
+	// Postgres's types and collations that take different texts for the same are refused, and so is row security that this role does not bypass.
 	Tenant, TenantID string
 
 	// Clear is a column, TEXT or as Value's, for what is not sealed yet: Value is NULL then. Replacing sets Value, and Clear to NULL.

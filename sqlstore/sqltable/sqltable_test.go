@@ -236,6 +236,30 @@ func TestContradictions(t *testing.T) {
 	})
 }
 
+// Another tenant is another one, though the column's collation calls them equal.
+func TestG18_TenantsAreCompared(t *testing.T) {
+	each(t, func(t *testing.T, db *sql.DB) {
+		exec(t, db, `CREATE TABLE r (id INTEGER PRIMARY KEY, tenant TEXT COLLATE NOCASE, sealed BLOB, clear TEXT)`,
+			`INSERT INTO r VALUES (1, 'acme', NULL, 'ours'), (2, 'ACME', NULL, 'theirs'), (3, 'acme ', x'01', NULL)`,
+			`CREATE TABLE n (id INTEGER PRIMARY KEY, tenant INTEGER, sealed BLOB)`, `INSERT INTO n VALUES (1, 5, x'01'), (2, 6, x'01')`)
+		s := newSource(t, db, sqltable.Table{Name: "r", Key: "id", Value: "sealed", Clear: "clear", Tenant: "tenant", TenantID: "acme"})
+		got := records(t, s)
+		if len(got) != 1 || got[0].Key != "1" {
+			t.Errorf("%+v", got)
+		}
+		theirs := []byok.Record{{Key: "2", Value: []byte("theirs"), Clear: true}}
+		if done, err := s.Replace(t.Context(), theirs, [][]byte{{9}}); err != nil || done[0] {
+			t.Errorf("another tenant's row: %v, %v", done, err)
+		}
+		if n, err := s.Count(t.Context()); n != 1 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
+		if got := records(t, newSource(t, db, sqltable.Table{Name: "n", Key: "id", Value: "sealed", Tenant: "tenant", TenantID: "5"})); len(got) != 1 || got[0].Key != "1" {
+			t.Errorf("a number: %+v", got)
+		}
+	})
+}
+
 // Names come from a configuration. None of them is ever anything but a name.
 func TestNamesAreNames(t *testing.T) {
 	each(t, func(t *testing.T, db *sql.DB) {

@@ -315,6 +315,8 @@ var ofRest = []mutation{
 		old: "i.Value = bytes.Clone(i.Value)\n\treturn i", new: "_ = bytes.Clone(nil)\n\treturn i"},
 	{name: "sqlstore-conflict-ignored", file: "sqlstore/commit.go", tests: ".",
 		old: "\treturn n == 1, err\n", new: "\treturn n <= 1, err\n"},
+	{name: "sqltable-tenants-by-collation", file: "sqlstore/sqltable/sqlite.go", tests: "TestG18_TenantsAreCompared",
+		old: " + \" COLLATE BINARY = ?\" // ", new: " + \" = ?\" // "},
 	{name: "sqlstore-half-a-transaction", file: "sqlstore/commit.go", tests: ".",
 		old: "\t\t\tif err := t.exec(\"ROLLBACK TO SAVEPOINT byok_apply\"); err != nil {\n\t\t\t\treturn err\n\t\t\t}\n", new: ""},
 
