@@ -3,7 +3,7 @@
 // Postgres server that the tests start and crash. They
 // need what Go does not bring along, which .ci/run installs:
 //
-//	apt-get install awscli python3-boto3 curl openssl postgresql nodejs npm
+//	apt-get install awscli python3-boto3 curl openssl postgresql tmux nodejs npm
 //	npm ci --prefix dynalite --ignore-scripts
 //	GOWORK=off go test ./...        # in this directory
 //

@@ -54,9 +54,9 @@ func TestMain(m *testing.M) {
 	}
 	flag.Parse()
 	os.Exit(func() int {
-		for _, tool := range []string{*awsBinary, *python, "bash", "curl", "cmp", "sed", "openssl", filepath.Join(*postgresBin, "postgres")} {
+		for _, tool := range []string{*awsBinary, *python, "bash", "curl", "cmp", "sed", "openssl", "tmux", filepath.Join(*postgresBin, "postgres")} {
 			if _, err := exec.LookPath(tool); err != nil {
-				fmt.Fprintf(os.Stderr, "integration: %v: apt-get install awscli python3-boto3 curl openssl postgresql\n", err)
+				fmt.Fprintf(os.Stderr, "integration: %v: apt-get install awscli python3-boto3 curl openssl postgresql tmux\n", err)
 				return 1
 			}
 		}

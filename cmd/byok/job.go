@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/byok-go/byok"
@@ -92,7 +93,7 @@ func (w *work) onlyToBegin() error {
 
 // keeperFor returns a Keeper that Runs, and whose log goes above the display.
 func (w *work) keeperFor(ctx context.Context, d *display, errs io.Writer) (*byok.Keeper, func(), error) {
-	w.log = slog.New(slog.NewTextHandler(logs{d, errs}, nil))
+	w.log = slog.New(&sparing{Handler: slog.NewTextHandler(logs{d, errs}, nil), last: map[string]time.Time{}})
 	k, done, err := w.keeper(ctx, nil)
 	if err != nil {
 		return nil, nil, err
@@ -101,6 +102,26 @@ func (w *work) keeperFor(ctx context.Context, d *display, errs io.Writer) (*byok
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = k.Run(running) }()
 	return k, func() { stop(); <-ended; done() }, nil
+}
+
+// sparing says the same thing once a minute at most: while a job waits, the line says so anyway, and each of its workers would.
+type sparing struct {
+	slog.Handler
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+func (s *sparing) Handle(ctx context.Context, r slog.Record) error {
+	s.mu.Lock()
+	again := r.Time.Sub(s.last[r.Message]) < time.Minute
+	if !again {
+		s.last[r.Message] = r.Time
+	}
+	s.mu.Unlock()
+	if again {
+		return nil
+	}
+	return s.Handler.Handle(ctx, r)
 }
 
 // watch shows a job until stop is called, which shows it once more.

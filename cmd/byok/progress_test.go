@@ -99,3 +99,31 @@ func TestDurations(t *testing.T) {
 		}
 	}
 }
+
+// Where a job knows no rate, what is seen of it is one. What waits has none, and begins anew.
+func TestPace(t *testing.T) {
+	now := time.Unix(1, 0)
+	d := &display{now: func() time.Time { return now }}
+	j := byok.Job{Type: byok.JobMove, State: byok.JobRunning, Done: 100, Left: 900}
+	for _, step := range []struct {
+		after time.Duration
+		done  int64
+		state byok.JobState
+		rate  float64
+		eta   time.Duration
+	}{
+		{0, 100, byok.JobRunning, 0, 0},
+		{500 * time.Millisecond, 110, byok.JobRunning, 0, 0},
+		{1500 * time.Millisecond, 120, byok.JobRunning, 10, 88 * time.Second},
+		{8 * time.Second, 200, byok.JobRunning, 10, 80 * time.Second},
+		{time.Minute, 200, byok.JobPaused, 0, 0},
+		{time.Second, 200, byok.JobRunning, 0, 0},
+		{2 * time.Second, 300, byok.JobRunning, 100.0 / 3, 21 * time.Second},
+	} {
+		now = now.Add(step.after)
+		j.Done, j.Left, j.State = step.done, 1000-step.done, step.state
+		if got := d.pace(j); got.Rate-step.rate > 0.01 || step.rate-got.Rate > 0.01 || got.ETA != step.eta {
+			t.Errorf("%+v: %v/s, ETA %v", step, got.Rate, got.ETA)
+		}
+	}
+}

@@ -33,6 +33,8 @@ type display struct {
 	told   time.Time     // the last line of a log
 	state  byok.JobState // in it
 	logged string
+	since  time.Time // of pace
+	from   int64
 }
 
 // newDisplay looks at what out is.
@@ -68,7 +70,7 @@ func isUTF8(env func(string) string) bool {
 func (d *display) show(j byok.Job) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.job = j
+	d.job = d.pace(j)
 	if d.width != nil {
 		d.draw()
 		return
@@ -77,6 +79,19 @@ func (d *display) show(j byok.Job) {
 		d.told, d.state = now, j.State
 		d.log()
 	}
+}
+
+// pace is the rate as it is seen here, since the job began to be shown or went on, where the job itself knows none: of a move, and in the beginning.
+func (d *display) pace(j byok.Job) byok.Job {
+	done, _ := counts(j)
+	if j.State != byok.JobRunning || d.since.IsZero() || done < d.from {
+		d.since, d.from = d.now(), done
+	}
+	if passed := d.now().Sub(d.since); j.State == byok.JobRunning && j.Rate == 0 && passed > time.Second && done > d.from {
+		j.Rate = float64(done-d.from) / passed.Seconds()
+		j.ETA = time.Duration(float64(j.Left) / j.Rate * float64(time.Second)).Round(time.Second)
+	}
+	return j
 }
 
 // log writes the line into a log, if it is not the one before.

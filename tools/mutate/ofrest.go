@@ -320,6 +320,24 @@ var ofRest = []mutation{
 	{name: "sqlstore-half-a-transaction", file: "sqlstore/commit.go", tests: ".",
 		old: "\t\t\tif err := t.exec(\"ROLLBACK TO SAVEPOINT byok_apply\"); err != nil {\n\t\t\t\treturn err\n\t\t\t}\n", new: ""},
 
+	// Sources.
+	{name: "sqltable-both-values-count", file: "sqlstore/sqltable/read.go", tests: "TestContradictions",
+		old: "case r.state == rowContrary:", new: "case false:"},
+	{name: "sqltable-driver-texts", file: "sqlstore/sqltable/errors.go", tests: "TestErrorsShowNoValues",
+		old: "f.what = \"the database answers \" + code", new: "f.what, f.is = code, err"},
+	{name: "sqltable-clear-stays", file: "sqlstore/sqltable/sqlite.go", tests: "TestContract",
+		old: "set += \", \" + clear + \" = NULL\"", new: "set += \"\""},
+	{name: "sqltable-any-value", file: "sqlstore/sqltable/sqlite.go", tests: "TestContract",
+		old: "\"CAST(\"+value+\" AS BLOB) = ?\", value", new: "\"(true OR ? = 1)\", value"},
+	{name: "files-no-last-look", file: "files/files.go", tests: "TestContract",
+		old: "is, err = d.look(o.Key); err != nil || is.version() != o.Version {\n\t\treturn false, err\n\t}\n\tif !o.Clear", new: "false {\n\t\treturn false, err\n\t}\n\tif !o.Clear"},
+	{name: "files-order-of-names", file: "files/walk.go", tests: "TestOrder",
+		old: "return name + \"/\", true", new: "return name + \"\\x00/\", true"},
+	{name: "progress-rounds-up", file: "cmd/byok/progress.go", tests: "TestProgress",
+		old: "tenths = min(max(tenths, 0), 999)", new: "tenths = max(tenths+1, 0)"},
+	{name: "reseal-other-records", file: "cmd/byok/reseal.go", tests: "TestReseal$",
+		old: "case j.Source != p.name:", new: "case false:"},
+
 	// DynamoDB.
 	{name: "dynamo-query-of-a-replica", file: "dynamostore/dynamostore.go", tests: "TestG8", // G8
 		old: "in.ConsistentRead = aws.Bool(true)", new: "in.ConsistentRead = nil"},
