@@ -21,8 +21,8 @@ import (
 // leaves room for clocks and for requests that are slow to arrive.
 const tokenLife = 5 * time.Minute
 
-// errOutcome: an attempt whose answer was lost, so long ago that nobody can
-// tell any more whether a conflict is with that attempt itself.
+// errOutcome: an attempt's answer was lost, and either so long ago that nobody can
+// tell any more whether a conflict is with that attempt itself, or it may still take place.
 var errOutcome = errors.New("what became of a write is not known")
 
 // Apply implements byok.Store.
@@ -58,10 +58,30 @@ func (s *Store) Apply(ctx context.Context, writes ...byok.Item) error {
 		lost = lost || judge(err) == unknown
 		return err
 	})
+	if lost && errors.Is(err, byok.ErrConflict) {
+		err = s.settled(ctx, writes)
+	}
 	if err != nil && !errors.Is(err, byok.ErrConflict) {
 		return fmt.Errorf("dynamostore: apply: %w", err)
 	}
 	return err
+}
+
+// settled returns ErrConflict if an Apply that met a conflict can never succeed any more, since one
+// of its items is beyond the revision that it expects: then an attempt that was lost, and may be on
+// its way still, does nothing when it arrives. An expectation of what is yet to be written could
+// be fulfilled by then.
+func (s *Store) settled(ctx context.Context, writes []byok.Item) error {
+	for _, w := range writes {
+		got, err := s.Get(ctx, w.Ref)
+		if err != nil && !errors.Is(err, byok.ErrNotFound) {
+			return err
+		}
+		if got.Revision > w.Revision {
+			return byok.ErrConflict
+		}
+	}
+	return errOutcome
 }
 
 // expired looks at both clocks: the monotonic one stands still while a machine

@@ -67,7 +67,7 @@ func startDynalite(t testing.TB) (*dynamodb.Client, error) {
 	return dynamodb.New(dynamodb.Options{
 		Region: "eu-central-1", BaseEndpoint: sdk.String("http://" + addr.String()),
 		Credentials: sdk.CredentialsProviderFunc(func(context.Context) (sdk.Credentials, error) {
-			return sdk.Credentials{AccessKeyID: "id", SecretAccessKey: "secret"}, nil
+			return sdk.Credentials{AccessKeyID: "id", SecretAccessKey: "secret-of-forty-characters-as-AWS-makes-"}, nil
 		}),
 	}), nil
 }
