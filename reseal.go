@@ -183,7 +183,7 @@ func (k *Keeper) Due(ctx context.Context, s Scope, sealed []byte) (bool, error) 
 	case len(h.Recipients) == 0:
 		return false, ErrOpen
 	}
-	return !k.perOperation, nil
+	return c.dueCarried(ctx, h)
 }
 
 // knows returns the newest state of the tenant that this process has seen, and what it has of a data key of the Store.

@@ -3,6 +3,7 @@ package byok_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -44,6 +45,41 @@ func TestG17_ResealAfterAMove(t *testing.T) {
 		for key := range s.rows {
 			if due, err := env.Keeper.Due(t.Context(), invoices, s.read(key).Value); due || err != nil {
 				t.Errorf("%s is due still: %v", key, err)
+			}
+		}
+	})
+}
+
+// With PerOperation, too, what another key has wrapped is not passed over: a job cannot say that nothing of it is left.
+func TestG17_ResealLeavesNoOthersKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, &byoktest.Options{Platform: true, Keeper: &byok.Options{PerOperation: true, Logger: silently.Logger}})
+		k, acme := env.Keeper, env.Keeper.Tenant("acme")
+		s := newTable()
+		fill(t, k, s, 0, 3)
+		_, err := acme.AcknowledgeWaiver(t.Context(), accepted)
+		want(t, "AcknowledgeWaiver", err, nil)
+		_, err = acme.Revoke(t.Context(), "leaves")
+		want(t, "Revoke", err, nil)
+		r := registration(env.CMK("acme"))
+		r.AbandonExistingData = true
+		st, err := acme.Register(t.Context(), r)
+		want(t, "Register", err, nil)
+		if st.Job != "" {
+			finish(t, acme, st.Job)
+		}
+		fill(t, k, s, 3, 3)
+		job, w := beginReseal(t, k, s, byok.Resealing{Complete: true}, nil)
+		want(t, "Run", w.Run(t.Context()), byok.ErrRecordsFailed)
+		if job, err := acme.Job(t.Context(), job.ID); err != nil || job.Failed != 3 || job.Done != 3 {
+			t.Errorf("%+v, %v", job, err)
+		}
+		if st, err = acme.Status(t.Context()); err != nil || !slices.Contains(st.Warnings, byok.WarnDataKeysOnceElsewhere) {
+			t.Errorf("%v, %v", st.Warnings, err)
+		}
+		for i := range 6 {
+			if due, err := k.Due(t.Context(), invoices, s.read(recordKey(i)).Value); err != nil || due != (i < 3) || s.writes(recordKey(i)) != 0 {
+				t.Errorf("%d: due %v, %v", i, due, err)
 			}
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,8 +39,8 @@ type ResealOptions struct {
 // It asks the tenant's KMS as jobs do, below live traffic (Options.JobRequests), and stops as everything does if the tenant says stop. For
 // each step that replaces anything there is one event, OpReseal, which is recorded before.
 //
-// A Keeper with PerOperation leaves envelopes alone that carry their data key: each is under a data key of its own, and what it would make of
-// them would be the same.
+// A Keeper with PerOperation leaves envelopes alone that carry their data key, wrapped by the tenant's keys only: each is under a data key of its
+// own, and what it would make of them would be the same.
 type Resealer struct {
 	t    *Tenant
 	id   string
@@ -170,6 +171,11 @@ func (r *Resealer) Step(ctx context.Context, shard int, cursor string) (next str
 			return cursor, false, ctx.Err()
 		}
 		c.Begun = t.k.clock.Now().Wall.UTC()
+		if t.k.perOperation { // a pass goes by the tenant's keys of its beginning, or newer ones
+			if _, err := t.readState(ctx); err != nil {
+				return cursor, false, err
+			}
+		}
 	}
 	more, err := r.src.look(ctx, r, t, j, &c, s.Last)
 	if !more && err == nil {
@@ -228,9 +234,27 @@ func (r *Resealer) due(ctx context.Context, t *tenantCache, j *jobItem, purpose 
 	}
 	g, err := r.generation(ctx, t, cmp.Or(purpose, "default"), h.DataKey)
 	if g == 0 && err == nil && len(h.Recipients) > 0 {
-		return !t.k.perOperation, 0, nil
+		is, err := t.dueCarried(ctx, h)
+		return is, 0, err
 	}
 	return g < j.Reseal.Generation, g, err
+}
+
+// dueCarried reports whether an envelope is due that carries its data key. With PerOperation it is none, unless a key has wrapped it that is not
+// the tenant's: a job that passes over that would say that nothing is left of another's.
+func (t *tenantCache) dueCarried(ctx context.Context, h Header) (bool, error) {
+	if !t.k.perOperation {
+		return true, nil
+	}
+	s, _ := t.knows(entryID{})
+	if s == nil {
+		var err error
+		if s, err = t.readState(ctx); err != nil {
+			return false, err
+		}
+	}
+	keys := s.keys()
+	return slices.ContainsFunc(h.Recipients, func(r Recipient) bool { return !slices.Contains(keys, r.Key) }), nil
 }
 
 // bad returns what is told of a record that could not be re-sealed because of err, if it is about that record only.
