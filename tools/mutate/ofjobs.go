@@ -353,7 +353,7 @@ var ofJobs = []mutation{
 	{name: "reseal-stops-at-a-damaged-data-key", file: "resealer.go", tests: "TestResealDamagedDataKey",
 		old: " || errors.Is(err, errDataKey)):", new: "):"},
 	{name: "reseal-drops-what-it-did", file: "resealrows.go", tests: "TestResealStepKeeps",
-		old: "\tfor n < len(results) && results[n].err == nil {", new: "\tfor _, r := range results {\n\t\tif r.err != nil {\n\t\t\treturn true, r.err\n\t\t}\n\t}\n\tfor n < len(results) && results[n].err == nil {"},
+		old: "\tfor n < len(results) && results[n].err == nil && !results[n].later {", new: "\tfor _, r := range results {\n\t\tif r.err != nil {\n\t\t\treturn true, r.err\n\t\t}\n\t}\n\tfor n < len(results) && results[n].err == nil && !results[n].later {"},
 	{name: "reseal-holds-a-shard-that-waits", file: "resealrun.go", tests: "TestResealShared",
 		old: "\treturn !waits, err", new: "\treturn true, err"},
 	{name: "reseal-ends-elsewhere-with-bad-records", file: "resealjob.go", tests: "TestResealEndsElsewhere",
