@@ -42,10 +42,9 @@ func (r *resealTable) load(k *byok.Keeper) *resealLoad {
 	l := &resealLoad{r: r, k: k, acked: make([]atomic.Int32, r.n+1), sent: make([]atomic.Int32, r.n+1), stop: make(chan struct{})}
 	l.halt = sync.OnceFunc(func() { close(l.stop); l.wg.Wait() })
 	for w := range 2 {
-		db := r.open(1)
-		l.again(func(rng *mrand.Rand) error { return l.write(db, l.pick(rng, w)) })
-		db = r.open(1)
-		l.again(func(rng *mrand.Rand) error { return l.read(db, l.pick(rng, -1)) })
+		forWrites, forReads := r.open(1), r.open(1)
+		l.again(func(rng *mrand.Rand) error { return l.write(forWrites, l.pick(rng, w)) })
+		l.again(func(rng *mrand.Rand) error { return l.read(forReads, l.pick(rng, -1)) })
 	}
 	r.t.Cleanup(l.halt) // before the Keeper and the database are closed
 	return l
@@ -93,6 +92,18 @@ func (l *resealLoad) again(f func(rng *mrand.Rand) error) {
 			}
 		}
 	})
+}
+
+// window measures before the job, and on a very busy machine until there is something to say.
+func (l *resealLoad) window() {
+	time.Sleep(*resealWindow)
+	for begun := time.Now(); time.Since(begun) < time.Minute; time.Sleep(50 * time.Millisecond) {
+		l.mu.Lock()
+		enough := len(l.took[0][0]) >= 100 && len(l.took[0][3]) >= 100
+		if l.mu.Unlock(); enough {
+			return
+		}
+	}
 }
 
 func (l *resealLoad) note(op int, phase int32, begun time.Time) {
