@@ -123,7 +123,7 @@ func (s *shardItem) advance(c *resealCursor, now time.Time) bool {
 	if !c.beyond(&s.at) {
 		return false
 	}
-	if d := now.Sub(s.UpdatedAt).Seconds(); d > 0 && c.Pass == s.at.Pass && !s.UpdatedAt.IsZero() {
+	if d := now.Sub(s.UpdatedAt).Seconds(); d > 0 && c.Pass == s.at.Pass && !s.UpdatedAt.IsZero() && s.Why == "" { // a pause says nothing of the rate
 		rate := float64(c.Looked-s.at.Looked) / d
 		if s.Rate > 0 {
 			rate = 0.7*s.Rate + 0.3*rate
