@@ -102,7 +102,9 @@ func TestResealDamagedDataKey(t *testing.T) {
 		}
 		k := env.NewKeeper()
 		job, r := beginReseal(t, k, s, byok.Resealing{}, nil)
-		want(t, "Run", r.Run(t.Context()), byok.ErrRecordsFailed)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		want(t, "Run", r.Run(ctx), byok.ErrRecordsFailed)
 		job, err := k.Tenant("acme").Job(t.Context(), job.ID)
 		if err != nil || job.Failed != 20 || job.Done != 10 || len(job.Failures) != 20 {
 			t.Errorf("%+v, %v", job, err)
