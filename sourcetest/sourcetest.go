@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -236,45 +237,45 @@ func (p *place) soon(what string, f func()) {
 // asSource makes Objects a Source, so that the same cases are for both.
 type asSource struct{ byok.Objects }
 
-func (a asSource) Records(ctx context.Context, after, last string, limit int) ([]byok.Record, error) {
-	objects, err := a.Objects.Objects(ctx, after, last, limit)
-	if err != nil {
-		return nil, err
-	}
-	var out []byok.Record
-	for _, o := range objects {
-		before := after
-		if len(out) > 0 {
-			before = out[len(out)-1].Key
-		}
-		r, ok, err := a.read(ctx, o, before)
-		if err != nil {
+func (a asSource) Records(ctx context.Context, after, last string, limit int) (out []byok.Record, err error) {
+	for len(out) == 0 { // a page all of whose objects have gone by now is not the end
+		objects, err := a.Objects.Objects(ctx, after, last, limit)
+		if err != nil || len(objects) == 0 {
 			return nil, err
 		}
-		if ok {
-			out = append(out, r)
+		for _, o := range objects {
+			r, ok, err := a.read(ctx, o, after)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				out = append(out, r)
+			}
+			after = o.Key
 		}
 	}
 	return out, nil
 }
 
-// read reads an object whole, and again if it has changed since it was listed.
+// read reads an object whole, and again if it has changed since it was listed. before is the key of the one before it on the list.
 func (a asSource) read(ctx context.Context, o byok.Object, before string) (byok.Record, bool, error) {
 	for range 1000 {
 		b, err := a.readOnce(ctx, o)
 		if err == nil {
 			return byok.Record{Key: o.Key, Purpose: o.Purpose, AAD: o.AAD, Value: b, Clear: o.Clear, Version: o.Version}, true, nil
 		}
-		again, lerr := a.Objects.Objects(ctx, before, o.Key, 1)
-		switch {
-		case lerr != nil:
+		again, lerr := a.Objects.Objects(ctx, before, o.Key, 1000) // others may have come in between
+		if lerr != nil {
 			return byok.Record{}, false, lerr
-		case len(again) == 0 || again[0].Key != o.Key: // it is gone
+		}
+		i := slices.IndexFunc(again, func(is byok.Object) bool { return is.Key == o.Key })
+		switch {
+		case i < 0: // it is gone
 			return byok.Record{}, false, nil
-		case again[0].Version == o.Version:
+		case again[i].Version == o.Version:
 			return byok.Record{}, false, err // it has not changed, and cannot be read
 		}
-		o = again[0]
+		o = again[i]
 	}
 	return byok.Record{}, false, errors.New("sourcetest: an object changes all the time")
 }
