@@ -35,6 +35,9 @@ func TestCostOfAFleet(t *testing.T) {
 		{20, 3, 10 * time.Second, 2 * time.Second},
 		{20, 3, time.Minute, 2 * time.Minute}, // rarely used: each use is a request
 	} {
+		if raceDetector {
+			c.tenants = min(c.tenants, 100)
+		}
 		t.Run(fmt.Sprint(c.tenants, c.processes, c.maxAge, c.gap), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				env := byoktest.New(t, &byoktest.Options{Sink: discard{}, Keeper: &byok.Options{MaxAge: c.maxAge}})
