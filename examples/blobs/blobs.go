@@ -18,11 +18,16 @@
 // Without IfMatch and without Lock, Objects looks at the object again right before the write is committed, and a write of somebody else's that comes in the
 // moment between is lost. Then nobody else may write while a re-sealing is under way.
 //
+// gocloud.dev hashes what it writes with MD5, which FIPS 140-only mode refuses: Replace is errors.ErrUnsupported there. A platform that needs that mode
+// writes its Objects on its store's own SDK.
+//
 // The tests use a bucket in memory. What S3 does with IfMatch they do not try.
 package blobs
 
 import (
 	"context"
+	"crypto/fips140"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -124,10 +129,15 @@ func (o *Objects) Open(ctx context.Context, obj byok.Object) (io.ReadCloser, err
 	return r, nil
 }
 
+var errFIPS = fmt.Errorf("%w: gocloud.dev hashes what it writes with MD5, which FIPS 140-only mode refuses", errors.ErrUnsupported)
+
 // Replace implements byok.Objects. Stores make an object visible when all of it is there; a write that is given up leaves nothing.
 func (o *Objects) Replace(ctx context.Context, obj byok.Object, write func(w io.Writer) error) (done bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
+	}
+	if fips140.Enforced() {
+		return false, errFIPS
 	}
 	if o.Lock != nil {
 		defer o.Lock(obj.Key)()
