@@ -217,10 +217,10 @@ func (q *quota) reserve(ctx context.Context, need int64) error {
 			return errRolledBack // it would be granted twice
 		}
 		have := q.bytes.Load()
-		m := min(short(q.messages.Load(), l.blockMessages), max(0, l.messages-u.Messages))
-		b := min(max(short(have, l.blockBytes), need-have), max(0, l.bytes-u.Bytes))
+		wantM, wantB := short(q.messages.Load(), l.blockMessages), max(short(have, l.blockBytes), need-have)
+		m, b := min(wantM, max(0, l.messages-u.Messages)), min(wantB, max(0, l.bytes-u.Bytes))
 		if m == 0 && b == 0 {
-			q.spent.Store(q.low() || q.bytes.Load() < need)
+			q.spent.Store(wantM > 0 || wantB > 0) // what has been used meanwhile says nothing of what the Store has left
 			return nil
 		}
 		u = usageItem{layoutVersion, u.Messages + m, u.Bytes + b}

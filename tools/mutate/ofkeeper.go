@@ -163,7 +163,7 @@ var ofKeeper = []mutation{
 	{name: "limits-conflict-is-a-grant", file: "limits.go", tests: "I15",
 		old: "\t\tcase err == nil:\n\t\t\tq.t.k.stats.blocks.Add(1)", new: "\t\tcase err == nil, errors.Is(err, ErrConflict):\n\t\t\tq.t.k.stats.blocks.Add(1)"},
 	{name: "limits-not-compared-and-set", file: "limits.go", tests: "I15", // reserved by two processes
-		old: "m := min(short(q.messages.Load(), l.blockMessages), max(0, l.messages-u.Messages))", new: "m := short(q.messages.Load(), l.blockMessages)"},
+		old: "m, b := min(wantM, max(0, l.messages-u.Messages)), ", new: "m, b := wantM, "},
 	{name: "limits-bytes-not-counted", file: "limits.go", tests: "I15",
 		old: "if q.bytes.Add(-bytes) >= 0 {", new: "if true {"},
 	{name: "limits-message-lost-to-bytes", file: "limits.go", tests: "I15",
