@@ -50,7 +50,7 @@ const timeout = 150 * time.Second
 func main() {
 	jobs := flag.Int("j", 2, "mutations at a time")
 	only := flag.String("run", "", "only mutations whose name matches this pattern")
-	part := flag.Int("part", -1, "0 to 15: of what is not at the core only that sixteenth")
+	part := flag.Int("part", -1, "0 to 31: of what is not at the core only that part of 32")
 	list := flag.Bool("list", false, "print the names, and whether they can be applied; run nothing")
 	flag.Parse()
 	filter, err := regexp.Compile(*only)
@@ -67,7 +67,7 @@ func main() {
 			continue
 		}
 		if !core.MatchString(m.name) {
-			if rest++; *part >= 0 && rest%16 != *part {
+			if rest++; *part >= 0 && rest%32 != *part {
 				continue
 			}
 		}
