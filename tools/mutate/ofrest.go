@@ -354,7 +354,7 @@ var ofRest = []mutation{
 	{name: "dynamo-conflict-that-may-pass", file: "dynamostore/apply.go", tests: "TestConflictAfterALostAnswer",
 		old: "if got.Revision > w.Revision {", new: "if got.Revision >= 0 {"},
 	{name: "dynamo-token-for-each-attempt", file: "dynamostore/apply.go", tests: "TestConflictIsCertain|TestG7",
-		old: "\t\t_, err := s.client.TransactWriteItems(ctx, in, once)\n\t\tif", new: "\t\tin.ClientRequestToken = aws.String(rand.Text())\n\t\t_, err := s.client.TransactWriteItems(ctx, in, once)\n\t\tif"},
+		old: "\t\t_, err := s.client.TransactWriteItems(ctx, in, once)\n\t\tif", new: "\t\tin.ClientRequestToken = aws.String(random.Text())\n\t\t_, err := s.client.TransactWriteItems(ctx, in, once)\n\t\tif"},
 	{name: "dynamo-overwrites-what-exists", file: "dynamostore/apply.go", tests: "TestG10_Shared",
 		old: "p.ConditionExpression = aws.String(\"attribute_not_exists(pk)\")", new: "p.ConditionExpression = nil"},
 	{name: "dynamo-overwrites-any-revision", file: "dynamostore/apply.go", tests: "TestG10_Shared",
