@@ -11,13 +11,14 @@
 // # Replacing
 //
 // A file is replaced by another one: written beside it under a name like ".byok-reseal-x.tmp", flushed to disk, given mode and owner, and renamed, so
-// that a reader sees the old or the new, whole. Times, extended attributes and hard links are not kept. Files of names like ".byok-x.tmp" are no
-// records; those of this package that are older than a day were left behind by a crash, and are removed as they are come across.
+// that a reader sees the old or the new, whole. Times, extended attributes and hard links are not kept. Files of names like ".byok-x.tmp", as
+// byok.SealFile writes too, are no records; those of this package that are older than a day were left behind by a crash, and are removed as they are come across.
 //
 // # Writers
 //
-// The platform must write as this package does: another file, renamed. What it replaces a file by is another file, which is
-// seen, and is not touched. But a file system has no rename that compares: between the last look and the rename, some microseconds, a
+// The platform must write as this package does: another file, renamed. Until it has its name, that file must not be taken for a record, or a job
+// would seal what is half written: let it be in another directory, have a name like ".byok-x.tmp", or be one that Options.Skip names.
+// What the platform replaces a file by is another file, which is seen, and is not touched. But a file system has no rename that compares: between the last look and the rename, some microseconds, a
 // writer of the platform's can come, and lose. Options.Lock excludes that. Without it, do not let others write while a job
 // runs.
 //
@@ -54,6 +55,10 @@ type Options struct {
 	Suffix  string                  // of the names of sealed files, see above: ".sealed", say. "": all files are sealed
 	Purpose func(key string) string // as byok.Scope.Purpose. Nil: ""
 	AAD     func(key string) []byte // as files are sealed with, and are to be. Nil: none
+
+	// Skip tells what is no record, beside what is no regular file: the platform's own temporary files, say. It is given the path of a file below
+	// the directory, or that of a directory with a slash behind it, which is skipped with all that is in it. Nil: nothing is.
+	Skip func(path string) bool
 
 	// Lock excludes the platform's own writers of a key, until unlock is called, which is soon. Nil: there are none, or see above.
 	Lock func(ctx context.Context, key string) (unlock func(), err error)
@@ -125,8 +130,14 @@ func (d *Dir) look(key string) (f found, err error) {
 	return f, err
 }
 
-// lstat returns nil if there is no regular file of that name.
+// skip tells that a file or a directory, which has a slash behind it, is no record.
+func (d *Dir) skip(path string) bool { return d.opts.Skip != nil && d.opts.Skip(path) }
+
+// lstat returns nil if there is no regular file of that name that can be a record.
 func (d *Dir) lstat(name string) (fs.FileInfo, error) {
+	if d.skip(name) {
+		return nil, nil
+	}
 	info, err := d.root.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return nil, nil
@@ -276,7 +287,7 @@ func (d *Dir) Replace(ctx context.Context, o byok.Object, write func(io.Writer) 
 		err = d.sync(path.Dir(o.Key))
 	}
 	if err == nil {
-		err = d.root.Remove(o.Key)
+		err = d.removed(o.Key) // or another process has: it saw both
 		done = err == nil
 	}
 	return done, errors.Join(err, d.sync(path.Dir(o.Key)))

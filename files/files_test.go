@@ -95,6 +95,7 @@ func open(t *testing.T, suffix string) (*files.Dir, *platform) {
 	t.Helper()
 	p := &platform{dir: t.TempDir(), suffix: suffix, locks: map[string]*sync.Mutex{}}
 	d, err := files.Open(p.dir, &files.Options{Suffix: suffix, Lock: p.lock,
+		Skip:    func(path string) bool { return strings.HasSuffix(path, ".new") || strings.HasSuffix(path, "/skipped/") },
 		Purpose: func(key string) string { return "of " + filepath.Base(key) }, AAD: func(key string) []byte { return []byte("files/" + key) }})
 	if err != nil {
 		t.Fatal(err)
@@ -344,6 +345,43 @@ func TestAdoptionAfterACrash(t *testing.T) {
 	}
 	if v, _, _ := p.get("g"); string(v) != "the platform's" {
 		t.Errorf("%q", v)
+	}
+}
+
+// What the platform says is no record is not seen, not counted, not opened, and not touched beside one that is.
+func TestSkip(t *testing.T) {
+	d, p := open(t, ".sealed")
+	for _, name := range []string{"a", "a.new", "b.sealed.new", "d/skipped/f", "d/skipped/e/f", "d/skipped.sealed", "new.sealed", "x.new.sealed"} {
+		if err := os.MkdirAll(filepath.Dir(p.path(name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p.path(name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var keys []string
+	for _, o := range all(t, d) {
+		keys = append(keys, o.Key)
+		if o.Clear != (o.Key == "a") {
+			t.Errorf("%q: in clear: %t", o.Key, o.Clear)
+		}
+		if done, err := d.Replace(t.Context(), o, write("replaced")); !done || err != nil {
+			t.Errorf("%q: %t, %v", o.Key, done, err)
+		}
+	}
+	if want := []string{"a", "d/skipped", "new", "x.new"}; !slices.Equal(keys, want) {
+		t.Errorf("%q, want %q", keys, want)
+	}
+	if n, err := d.Count(t.Context()); n != 4 || err != nil {
+		t.Error(n, err)
+	}
+	for _, name := range []string{"a.new", "b.sealed.new", "d/skipped/f", "d/skipped/e/f"} {
+		if text, err := os.ReadFile(p.path(name)); string(text) != name {
+			t.Errorf("%s is %q, %v", name, text, err)
+		}
+	}
+	if _, err := d.Open(t.Context(), byok.Object{Key: "a.new", Clear: true}); !errors.Is(err, byok.ErrNotFound) {
+		t.Error(err)
 	}
 }
 

@@ -100,11 +100,13 @@ func (d *Dir) units(ctx context.Context, prefix, from, after, last string, n int
 func (d *Dir) unit(prefix string, e fs.DirEntry) (u string, ok bool) {
 	switch name := e.Name(); {
 	case e.IsDir():
-		return name + "/", true
+		return name + "/", !d.skip(prefix + name + "/")
 	case !e.Type().IsRegular():
 		return "", false
 	case isTemp(name):
 		d.sweep(prefix + name)
+		return "", false
+	case d.skip(prefix + name):
 		return "", false
 	default:
 		key := strings.TrimSuffix(name, d.opts.Suffix)

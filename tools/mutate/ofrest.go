@@ -27,8 +27,15 @@ var ofRest = []mutation{
 		old: "\"CAST(\"+value+\" AS BLOB) = ?\", value", new: "\"(true OR ? = 1)\", value"},
 	{name: "files-no-last-look", file: "files/files.go", tests: "TestContract",
 		old: "is, err = d.look(o.Key); err != nil || is.version() != o.Version {\n\t\treturn false, err\n\t}\n\tif !o.Clear", new: "false {\n\t\treturn false, err\n\t}\n\tif !o.Clear"},
+	{name: "files-skips-no-name", file: "files/walk.go", tests: "TestSkip|TestContract",
+		old: `case d.skip(prefix + name):`, new: `case false:`},
+	{name: "files-sees-what-it-skips-beside-a-record", file: "files/files.go", tests: "TestSkip",
+		old: `	if d.skip(name) {
+		return nil, nil
+	}
+`, new: ``},
 	{name: "files-order-of-names", file: "files/walk.go", tests: "TestOrder",
-		old: "return name + \"/\", true", new: "return name + \"\\x00/\", true"},
+		old: "return name + \"/\", !", new: "return name + \"\\x00/\", !"},
 	{name: "progress-rounds-up", file: "cmd/byok/progress.go", tests: "TestProgress",
 		old: "tenths = min(max(tenths, 0), 999)", new: "tenths = max(tenths+1, 0)"},
 	{name: "reseal-other-records", file: "cmd/byok/reseal.go", tests: "TestReseal$",
