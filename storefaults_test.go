@@ -91,7 +91,10 @@ func (h *faultHistory) step() {
 		_ = k.Close()
 		h.boot(i)
 	case 11:
-		time.Sleep(time.Duration(h.draw(int(2 * time.Minute))))
+		h.mu.Lock()
+		pause := h.r.Int64N(int64(2 * time.Minute)) // more than an int has where it has 32 bits
+		h.mu.Unlock()
+		time.Sleep(time.Duration(pause))
 	}
 }
 

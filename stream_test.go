@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"sync"
 	"testing"
 	"testing/iotest"
@@ -235,6 +236,21 @@ func TestStreams_A13_A14_OnlyAuthenticSegments(t *testing.T) {
 	})
 }
 
+// brokenAt cannot be read from an offset on.
+type brokenAt struct {
+	io.ReaderAt
+	from int64
+}
+
+var errBrokenAt = errors.New("the disk is broken")
+
+func (b brokenAt) ReadAt(p []byte, off int64) (int, error) {
+	if off >= b.from {
+		return 0, errBrokenAt
+	}
+	return b.ReaderAt.ReadAt(p, off)
+}
+
 // A16: reads at and beyond every edge; nothing of a message whose end is not authentic.
 func TestStreams_A16_RandomAccess(t *testing.T) {
 	parallel(t, func(t *testing.T, env *byoktest.Env) {
@@ -245,7 +261,7 @@ func TestStreams_A16_RandomAccess(t *testing.T) {
 		if r.Size() != int64(len(plain)) {
 			t.Fatalf("Size = %d", r.Size())
 		}
-		for _, off := range []int{0, 1, plainSegment - 1, plainSegment, 2*plainSegment - 5, 4 * plainSegment, len(plain) - 1, len(plain), len(plain) + 1, 1 << 40} {
+		for _, off := range []int{0, 1, plainSegment - 1, plainSegment, 2*plainSegment - 5, 4 * plainSegment, len(plain) - 1, len(plain), len(plain) + 1, math.MaxInt} {
 			for _, n := range []int{0, 1, 10, plainSegment, 3 * plainSegment, len(plain) + 1} {
 				p := make([]byte, n)
 				got, err := r.ReadAt(p, int64(off))
@@ -288,10 +304,18 @@ func TestStreams_A16_RandomAccess(t *testing.T) {
 			}
 		}
 
+		// The last segment cannot be read just now: that is an error of the source, and not told as tampering.
+		before := outcomes(env)
+		_, err = env.Keeper.OpenReaderAt(t.Context(), brokenAt{bytes.NewReader(sealed), int64(head)}, int64(len(sealed)), acmeScope, nil)
+		want(t, "OpenReaderAt of a broken disk", err, errBrokenAt)
+		if now := outcomes(env); now[byok.OutcomeFailure] != before[byok.OutcomeFailure] || now[byok.OutcomeSuccess] != before[byok.OutcomeSuccess] {
+			t.Errorf("events %v, before %v", now, before)
+		}
+
 		// A segment in the middle is bad: what does not touch it opens, until it is met.
 		bad := bytes.Clone(sealed)
 		bad[head+segment+100] ^= 1
-		before := outcomes(env)
+		before = outcomes(env)
 		r, err = env.Keeper.OpenReaderAt(t.Context(), bytes.NewReader(bad), int64(len(bad)), acmeScope, nil)
 		want(t, "OpenReaderAt", err, nil)
 		p := make([]byte, 100)

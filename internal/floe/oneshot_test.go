@@ -155,8 +155,9 @@ func TestWrongKeyAndWrongContextGiveOneError(t *testing.T) {
 // A11 and A12: authentic messages with parameters that are not ours. Every tag in
 // them is right, so only the rule refuses them; and it costs no memory.
 func TestOnlyThreeSegmentSizesAreOpened(t *testing.T) {
-	sizes := []int{33, 64, 4095, 4097, 8192, 65535, 65537, 1 << 20 >> 1, 1<<20 + 1, 1 << 24, math.MaxInt32, math.MaxUint32, 0}
-	for _, size := range sizes {
+	sizes := []uint32{33, 64, 4095, 4097, 8192, 65535, 65537, 1 << 20 >> 1, 1<<20 + 1, 1 << 24, math.MaxInt32, math.MaxUint32, 0}
+	for _, written := range sizes {
+		size := int(written) // -1, in place of the largest, where an int has 32 bits: it is written the same
 		p := params{size, rotationBits}
 		ct := refSeal(testKey, testAAD, p, []byte("hello"))
 		var before, after runtime.MemStats

@@ -1,6 +1,7 @@
 package floe
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"sync"
@@ -42,7 +43,7 @@ func NewReaderAt(src io.ReaderAt, size int64, h *Header, permit Permit, aad []by
 	c := &chunk{n: 1, pos: uint64(r.segments() - 1)}
 	r.open(c)
 	clear(c.result)
-	if err = c.err; err == nil && c.good != 1 {
+	if err = cmp.Or(c.cut, c.err); err == nil && c.good != 1 {
 		err = ErrAuth
 	}
 	if err == nil {
@@ -69,7 +70,8 @@ func (r *ReaderAt) ReadAt(p []byte, off int64) (n int, err error) {
 	p, end := p[:min(int64(len(p)), max(0, r.size-off))], len(p)
 	plain := int64(r.f.p.plain())
 	next, last := off/plain, (off+int64(len(p))-1)/plain // segments
-	chunks, err := r.take(int(min(last-next, int64(r.f.workers*r.f.most()))) + 1)
+	// last is before next where nothing is read.
+	chunks, err := r.take(int(max(0, min(last-next, int64(r.f.workers*r.f.most())))) + 1)
 	if err != nil {
 		return 0, err
 	}

@@ -10,6 +10,7 @@ import (
 	"go/token"
 	"hash"
 	"io"
+	"math"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -279,6 +280,37 @@ func TestReadAtIsAllOrNothing(t *testing.T) {
 	}
 }
 
+// Whatever the segment length, a read of nothing is one: at the edges of segments, at the end, and as far behind it as an
+// offset goes.
+func TestReadAtOfNothing(t *testing.T) {
+	for _, size := range []int{4096, 65536, 1048576} {
+		p := params{size, rotationBits}
+		for _, n := range []int{0, 1, p.plain(), 2 * p.plain(), 2*p.plain() + 1} {
+			ct := mustSeal(t, p, make([]byte, n))
+			for _, workers := range []int{1, 3} {
+				r, err := openAt(bytes.NewReader(ct), int64(len(ct)), workers)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, off := range []int64{0, 1, int64(p.plain()) - 1, int64(p.plain()), int64(2 * p.plain()), int64(3 * p.plain()), int64(n), math.MaxInt64 / int64(p.plain()) * int64(p.plain()), math.MaxInt64} {
+					if k, err := r.ReadAt(nil, off); k != 0 || err != nil {
+						t.Errorf("segments of %d, %d bytes: nothing at %d is %d bytes, %v", size, n, off, k, err)
+					}
+					if k, err := r.ReadAt(make([]byte, 5), off); off >= int64(n) && (k != 0 || err != io.EOF) {
+						t.Errorf("segments of %d, %d bytes: 5 bytes at %d are %d, %v", size, n, off, k, err)
+					}
+				}
+				if err := r.Close(); err != nil {
+					t.Error(err)
+				}
+				if _, err := r.ReadAt(nil, int64(p.plain())); err != ErrClosed {
+					t.Errorf("nothing of what is closed: %v", err)
+				}
+			}
+		}
+	}
+}
+
 // A source may lie about what it read; an error of it is that read's alone.
 func TestReaderAtAndItsSource(t *testing.T) {
 	msg := randomBytes(1000)
@@ -294,6 +326,10 @@ func TestReaderAtAndItsSource(t *testing.T) {
 	}
 	for _, c := range []struct{ give, want error }{{errMoody, errMoody}, {io.EOF, ErrAuth}, {nil, io.ErrNoProgress}, {fmt.Errorf("%w", io.ErrUnexpectedEOF), nil}} {
 		src.err, src.short = c.give, 5
+		// To begin with the final segment is read: that it cannot be is no sign of tampering.
+		if _, err := NewReaderAt(src, int64(len(ct)), h, &fixed{key: testKey}, testAAD, 1); err == nil || c.want != nil && err != c.want || c.want == nil && err != c.give {
+			t.Errorf("NewReaderAt with %v: %v", c.give, err)
+		}
 		p := bytes.Repeat([]byte{7}, 100)
 		n, err := r.ReadAt(p, 400)
 		if n != 0 || err == nil || c.want != nil && err != c.want || bytes.Contains(p, msg[400:410]) {

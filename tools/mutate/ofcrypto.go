@@ -79,6 +79,10 @@ var ofCrypto = []mutation{
 		old: "\tif w.err = w.f.permit.Done(err); w.err == nil {", new: "\tif _ = w.f.permit.Done(err); false {"},
 	{name: "floe-size-before-the-end", file: "internal/floe/readerat.go", dir: ".", tests: "Stream", // A16
 		old: "err == nil && c.good != 1 {", new: "err == nil && c.good > 1 {"},
+	{name: "floe-read-of-nothing", file: "internal/floe/readerat.go", tests: "ReadAtOfNothing", // a panic, with segments of 1 MiB
+		old: "int(max(0, min(last-next, int64(r.f.workers*r.f.most()))))", new: "int(min(last-next, int64(r.f.workers*r.f.most())))"},
+	{name: "floe-broken-disk-is-tampering", file: "internal/floe/readerat.go", tests: "ReaderAtAndItsSource",
+		old: "err = cmp.Or(c.cut, c.err); err", new: "err = cmp.Or(c.err, c.err); err"},
 	{name: "floe-readerat-releases-all", file: "internal/floe/readerat.go", tests: ".",
 		old: "\t\tclear(p[:n]) // nothing is released beside an error but io.EOF\n\t\treturn 0, err\n", new: "\t\treturn n, err\n"},
 	{name: "floe-relay-gives-after-a-panic", file: "internal/floe/relay.go", tests: "Relay|Interrupted", // A19
