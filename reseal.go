@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/byok-go/byok/internal/lease"
@@ -14,7 +15,15 @@ const JobReseal = "re-seal"
 
 // ReasonCompromise, as the Reason of a re-sealing, says that data keys may have become known. It begins a new generation first, so
 // that none that exists by then counts as new. A rotation of type full does not help against that, and is refused with this reason.
+//
+// It is this word alone. A reason that has it in it, "Compromise" or "after the compromise of host 7", is refused by both: it would mean
+// to begin a new generation, and begin none.
 const ReasonCompromise = "compromise"
+
+// speaksOfCompromise reports whether a reason may mean ReasonCompromise, however it is written.
+func speaksOfCompromise(reason string) bool {
+	return strings.Contains(strings.ToLower(reason), "compromis")
+}
 
 // Resealing says what [Tenant.Reseal] begins.
 type Resealing struct {
@@ -120,6 +129,8 @@ func (r *Resealing) check() error {
 		return fmt.Errorf("%w: more than %d shards", ErrArgument, MaxShards)
 	case r.Total < 0:
 		return fmt.Errorf("%w: there are no less than 0 records", ErrArgument)
+	case r.Reason != ReasonCompromise && speaksOfCompromise(r.Reason):
+		return fmt.Errorf("%w: a reason that speaks of a compromise must be the word %q alone, which begins a new generation of data keys first", ErrArgument, ReasonCompromise)
 	case r.Reason == ReasonCompromise && r.Generation != 0:
 		return fmt.Errorf("%w: after a compromise no generation counts that there is now", ErrArgument)
 	}

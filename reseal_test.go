@@ -309,7 +309,8 @@ func (d *denyOn) Record(ctx context.Context, e byok.Event) error {
 	return d.inner.Record(ctx, e)
 }
 
-// After a compromise a mere rewrapping is refused, and no generation counts that there was.
+// After a compromise a mere rewrapping is refused, and no generation counts that there was. A reason that only speaks of one would begin none,
+// find nothing due, and end with a proof of nothing.
 func TestResealCompromise(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		env := byoktest.New(t, nil)
@@ -320,6 +321,14 @@ func TestResealCompromise(t *testing.T) {
 		want(t, "Rotate full", err, byok.ErrArgument)
 		_, err = acme.Reseal(t.Context(), byok.Resealing{Source: "s", Generation: 1, Reason: byok.ReasonCompromise})
 		want(t, "Reseal to a generation that may be known", err, byok.ErrArgument)
+		for _, reason := range []string{"Compromise", "compromise ", "compromised", "after the COMPROMISE of host 7"} {
+			_, err := acme.Rotate(t.Context(), byok.Rotation{Type: byok.RotateFull, Reason: reason})
+			want(t, "Rotate full: "+reason, err, byok.ErrArgument)
+			_, err = acme.Reseal(t.Context(), byok.Resealing{Source: "s", Reason: reason})
+			want(t, "Reseal: "+reason, err, byok.ErrArgument)
+			_, err = acme.Census(t.Context(), byok.Resealing{Source: "s", Reason: reason}, s, nil)
+			want(t, "Census: "+reason, err, byok.ErrArgument)
+		}
 		job, r := beginReseal(t, env.Keeper, s, byok.Resealing{Reason: byok.ReasonCompromise}, nil)
 		if job.Generation != 2 {
 			t.Errorf("%+v", job)

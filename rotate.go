@@ -25,8 +25,8 @@ func (t *Tenant) Rotate(ctx context.Context, r Rotation) (RotationResult, error)
 	if err := checkText("the reason", r.Reason, maxText); err != nil {
 		return RotationResult{}, err
 	}
-	if r.Type == RotateFull && r.Reason == ReasonCompromise {
-		return RotationResult{}, fmt.Errorf("%w: a data key that may be known stays known however it is wrapped: re-seal what it has sealed", ErrArgument)
+	if r.Type == RotateFull && speaksOfCompromise(r.Reason) {
+		return RotationResult{}, fmt.Errorf("%w: the reason speaks of a compromise, and a data key that may be known stays known however it is wrapped: re-seal what it has sealed", ErrArgument)
 	}
 	ctx, c, done, err := t.open(ctx)
 	if err != nil {
