@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -97,6 +99,8 @@ func (r *reseal) check() error {
 		return errors.New("reseal: -suffix is about files")
 	case r.begin.Adopt && !given["aad"]:
 		return errors.New("reseal: with -adopt, say which -aad the platform will open the records with, and be it -aad ''")
+	case otherPlace(r.aad) != "":
+		return fmt.Errorf("reseal: -aad has %s in it, and only {key} is replaced", otherPlace(r.aad))
 	case r.shards < 1 || r.shards > byok.MaxShards:
 		return fmt.Errorf("reseal: -shards must be 1 to %d", byok.MaxShards)
 	case r.job != "" && r.dryRun:
@@ -112,6 +116,12 @@ func (r *reseal) check() error {
 	}
 	return r.onlyToBegin()
 }
+
+// braced is what looks as if something were put in its place. The braces of JSON do not.
+var braced = regexp.MustCompile(`\{[\w.-]+\}`)
+
+// otherPlace returns what in the AAD looks like {key}, and is not: all records would be sealed with it as it stands.
+func otherPlace(aad string) string { return braced.FindString(strings.ReplaceAll(aad, "{key}", "")) }
 
 // aadOf is the AAD of a record.
 func (r *reseal) aadOf(key string) []byte {
@@ -139,7 +149,7 @@ func (r *reseal) open(ctx context.Context) (*where, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &where{objects: d, name: cut("files in " + dir), close: func() { _ = d.Close() }}, nil
+		return &where{objects: d, name: r.sourceName("files in " + dir), close: func() { _ = d.Close() }}, nil
 	}
 	name, flag := r.db, "-db"
 	if name == "" {
@@ -153,11 +163,20 @@ func (r *reseal) open(ctx context.Context) (*where, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &where{source: t, name: cut("table " + r.name + ", " + r.table.Value), close: func() { _ = db.Close() }}, nil
+	return &where{source: t, name: r.sourceName("table " + r.name + ", " + r.table.Value), close: func() { _ = db.Close() }}, nil
 }
 
-// cut keeps a name to what a job may have.
-func cut(name string) string { return strings.ToValidUTF8(name[:min(len(name), 200)], "") }
+// sourceName is the name of the records in the job: what they are, and a fingerprint of all that says which they are and how they are sealed. With
+// another AAD or purpose one job would seal records in clear in two ways, of which the platform opens one; without -clear-column
+// it would find none in clear, and end. The fingerprint is for mistakes, and shows nothing of the AAD.
+func (r *reseal) sourceName(what string) string {
+	h := sha256.New()
+	for _, s := range []string{what, r.table.Key, r.table.Tenant, r.table.TenantID, r.table.Clear, r.table.Sealed, r.suffix, r.table.Purpose, r.aad} {
+		fmt.Fprintf(h, "%d %s", len(s), s)
+	}
+	const most = 200 - len(" (12345678)") // what a job may have
+	return fmt.Sprintf("%s (%x)", strings.ToValidUTF8(what[:min(len(what), most)], ""), h.Sum(nil)[:4])
+}
 
 func (p *where) resealer(ctx context.Context, t *byok.Tenant, job string, o *byok.ResealOptions) (*byok.Resealer, error) {
 	if p.objects != nil {
@@ -230,7 +249,7 @@ func (r *reseal) start(ctx context.Context, t *byok.Tenant, p *where, out io.Wri
 		case j.Type != byok.JobReseal:
 			return fmt.Errorf("reseal: %s is a %s", r.job, j.Type)
 		case j.Source != p.name:
-			return fmt.Errorf("reseal: the job is about %q, and these are %q", j.Source, p.name)
+			return fmt.Errorf("reseal: the job is about %q, and these are %q: -purpose, -aad and all that says which records they are must be as when it was begun", j.Source, p.name)
 		}
 		fmt.Fprintf(out, "going on with %s: %s of %s\n", j.ID, j.Source, r.Tenant)
 		return nil
