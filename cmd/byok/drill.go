@@ -51,8 +51,6 @@ type drillFlags struct {
 func parseDrill(args []string, errs io.Writer) (*drillFlags, error) {
 	var f drillFlags
 	flags := flag.NewFlagSet("byok drill revoke", flag.ContinueOnError)
-	flags.SetOutput(errs)
-	flags.Usage = func() { fmt.Fprint(errs, drillUsage); flags.PrintDefaults() }
 	flags.StringVar(&f.Store, "store", "", "the platform's Store: sqlite:`PATH`, or postgres://USER@HOST/DATABASE, with the password in PGPASSWORD or ~/.pgpass")
 	flags.StringVar(&f.Service, "service", "", "the platform's `name`, the first argument of byok.New")
 	flags.StringVar(&f.Tenant, "tenant", "", "the tenant's `id`")
@@ -64,8 +62,8 @@ func parseDrill(args []string, errs io.Writer) (*drillFlags, error) {
 	flags.StringVar(&f.Endpoint, "kms-endpoint", "", "`URL` of a kmsfake, such as http://127.0.0.1:4599; default: AWS")
 	flags.StringVar(&f.AccessKey, "platform-access-key", "", "with -kms-endpoint: the platform's access key `id` there (default "+demoAccessKey+", as in examples/server)")
 	flags.StringVar(&f.customer, "customer-access-key", "", "with -kms-endpoint: access key `id` of the key's owner, on whose behalf the key is disabled and enabled")
-	if err := flags.Parse(args); err != nil {
-		return nil, flag.ErrHelp // Parse has said what is wrong
+	if err := parse(flags, args, drillUsage, errs); err != nil {
+		return nil, err
 	}
 	switch {
 	case flags.NArg() != 0:

@@ -13,16 +13,17 @@ import (
 // maxEnvelope bounds what is read; the header is at its beginning, and small.
 const maxEnvelope = 256 << 20
 
+const inspectUsage = `usage: byok inspect [file]
+
+Prints what the header of an envelope says, from a file or else from standard input, in binary.
+Nothing of it is authenticated: whoever wrote the bytes wrote whatever they say.
+`
+
 // inspect prints an envelope's header: without a key, and without any promise.
 func inspect(args []string, in io.Reader, out, errs io.Writer) error {
 	flags := flag.NewFlagSet("byok inspect", flag.ContinueOnError)
-	flags.SetOutput(errs)
-	flags.Usage = func() {
-		fmt.Fprint(errs, "usage: byok inspect [file]\n\nPrints what the header of an envelope says, from a file or else from standard input, in binary.\n"+
-			"Nothing of it is authenticated: whoever wrote the bytes wrote whatever they say.\n")
-	}
-	if err := flags.Parse(args); err != nil {
-		return flag.ErrHelp // Parse has said what is wrong
+	if err := parse(flags, args, inspectUsage, errs); err != nil {
+		return err
 	}
 	switch flags.NArg() {
 	case 0:

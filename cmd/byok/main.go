@@ -52,6 +52,22 @@ func main() {
 	os.Exit(status)
 }
 
+// parse is flags.Parse. A mistake is told alone, since above the list of all flags nobody would see it.
+func parse(flags *flag.FlagSet, args []string, usage string, errs io.Writer) error {
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(errs, usage)
+		flags.SetOutput(errs)
+		flags.PrintDefaults()
+	case err != nil:
+		err = fmt.Errorf("%s: %w; -h lists all flags", strings.TrimPrefix(flags.Name(), "byok "), err)
+	}
+	return err
+}
+
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
 	var err error
 	switch {
@@ -80,6 +96,13 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	case len(args) >= 1 && args[0] == "inspect":
 		err = inspect(args[1:], in, out, errs)
 	default:
+		if len(args) > 0 && args[0] != "help" && !strings.HasPrefix(args[0], "-") {
+			asked := args[:1]
+			if args[0] == "drill" {
+				asked = args[:min(len(args), 2)]
+			}
+			fmt.Fprintf(errs, "byok: there is no command %q\n", strings.Join(asked, " "))
+		}
 		fmt.Fprint(errs, usage)
 		return exitFailed
 	}

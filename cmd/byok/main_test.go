@@ -172,10 +172,10 @@ func TestDrillRefusals(t *testing.T) {
 		says string
 	}{
 		"no arguments":            {nil, "usage:"},
-		"an unknown command":      {[]string{"drill", "fire"}, "usage:"},
+		"an unknown command":      {[]string{"drill", "fire"}, `no command "drill fire"`},
 		"no flags":                {[]string{"drill", "revoke"}, "required"},
 		"help":                    {[]string{"drill", "revoke", "-h"}, "THE TENANT IS BLOCKED"},
-		"an unknown flag":         {p.args("-x"), "-x"},
+		"an unknown flag":         {p.args("-x"), "byok: drill revoke: flag provided but not defined: -x; -h lists all flags\n"},
 		"an argument":             {p.args("x"), "unexpected"},
 		"nobody to deny":          {p.args(), "either -by-hand or"},
 		"both to deny":            {p.args("-by-hand", "-customer-access-key", account), "either -by-hand or"},

@@ -33,14 +33,12 @@ func parseMove(args []string, errs io.Writer) (*move, error) {
 	m := &move{work: work{command: "move", begins: []string{"to", "reason"}}}
 	f := flag.NewFlagSet("byok move", flag.ContinueOnError)
 	m.work.flags = f
-	f.SetOutput(errs)
-	f.Usage = func() { fmt.Fprint(errs, moveUsage); f.PrintDefaults() }
 	m.platform.flags(f)
 	f.StringVar(&m.to, "to", "", "the new CMK's `ARN`")
 	f.StringVar(&m.job, "job", "", "go on with this job (`id`)")
 	f.StringVar(&m.reason, "reason", "", "why, for the audit log")
-	if err := f.Parse(args); err != nil {
-		return nil, flag.ErrHelp // Parse has said what is wrong
+	if err := parse(f, args, moveUsage, errs); err != nil {
+		return nil, err
 	}
 	if err := m.complete(m.command); err != nil {
 		return nil, err

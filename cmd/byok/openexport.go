@@ -52,8 +52,6 @@ type openFlags struct {
 func parseOpenExport(args []string, errs io.Writer) (*openFlags, error) {
 	var f openFlags
 	flags := flag.NewFlagSet("byok open-export", flag.ContinueOnError)
-	flags.SetOutput(errs)
-	flags.Usage = func() { fmt.Fprint(errs, openExportUsage); flags.PrintDefaults() }
 	flags.Func("key", "`ARN` of a KMS key of yours, which may be asked; may be given again", func(s string) error {
 		if a, err := arn.Parse(s); err != nil || a.Service != "kms" || !strings.HasPrefix(a.Resource, "key/") {
 			return errors.New("not the ARN of a KMS key (arn:aws:kms:REGION:ACCOUNT:key/ID)")
@@ -65,12 +63,12 @@ func parseOpenExport(args []string, errs io.Writer) (*openFlags, error) {
 	flags.BoolVar(&f.ndjson, "ndjson", false, "write the records to standard output as JSON lines")
 	flags.StringVar(&f.endpoint, "kms-endpoint", "", "`URL` of a kmsfake, such as http://127.0.0.1:4599; default: AWS")
 	flags.StringVar(&f.customer, "customer-access-key", "", "with -kms-endpoint: your access key `id` there")
-	if err := flags.Parse(args); err != nil {
-		return nil, flag.ErrHelp // Parse has said what is wrong
+	if err := parse(flags, args, openExportUsage, errs); err != nil {
+		return nil, err
 	}
 	switch {
 	case flags.NArg() != 1:
-		return nil, errors.New("open-export: one FILE is needed; -h lists all flags")
+		return nil, errors.New("open-export: one FILE is needed, behind the flags; -h lists them")
 	case (len(f.keys) > 0) != (f.out != "" || f.ndjson) || f.out != "" && f.ndjson:
 		return nil, errors.New("open-export: with -key give either -out or -ndjson; without it, neither")
 	case (f.endpoint != "") != (f.customer != ""):

@@ -52,8 +52,6 @@ func parseReseal(args []string, errs io.Writer) (*reseal, error) {
 	r := &reseal{work: work{command: "reseal", begins: []string{"generation", "adopt", "complete", "reason", "shards", "dry-run"}}}
 	f := flag.NewFlagSet("byok reseal", flag.ContinueOnError)
 	r.work.flags = f
-	f.SetOutput(errs)
-	f.Usage = func() { fmt.Fprint(errs, resealUsage); f.PrintDefaults() }
 	r.platform.flags(f)
 	f.StringVar(&r.job, "job", "", "go on with this job (`id`)")
 	f.StringVar(&r.name, "table", "", "the `name` of the table, or schema.name")
@@ -76,8 +74,8 @@ func parseReseal(args []string, errs io.Writer) (*reseal, error) {
 	f.IntVar(&r.options.PerSecond, "rate", 1000, "records a second, at most, in this process")
 	f.IntVar(&r.options.Page, "page", 100, "records at once, 1 to 1000")
 	f.BoolVar(&r.dryRun, "dry-run", false, "count what is due, and change nothing")
-	if err := f.Parse(args); err != nil {
-		return nil, flag.ErrHelp // Parse has said what is wrong
+	if err := parse(f, args, resealUsage, errs); err != nil {
+		return nil, err
 	}
 	return r, r.check()
 }

@@ -40,6 +40,8 @@ var ofRest = []mutation{
 		old: "tenths = min(max(tenths, 0), 999)", new: "tenths = max(tenths+1, 0)"},
 	{name: "reseal-other-records", file: "cmd/byok/reseal.go", tests: "TestReseal$",
 		old: "case j.Source != p.name:", new: "case false:"},
+	{name: "reseal-same-records-told-otherwise", file: "cmd/byok/reseal.go", tests: "TestReseal$",
+		old: "r.suffix, r.table.Purpose, r.aad} {", new: "r.suffix, r.table.Purpose} {"},
 
 	// DynamoDB.
 	{name: "dynamo-query-of-a-replica", file: "dynamostore/dynamostore.go", tests: "TestG8", // G8
