@@ -64,6 +64,8 @@ type Job struct {
 	Shards     int             // that workers share out among them
 	Total      int64           // records, as far as is known
 	Verified   int64           // of the pass after everything was looked at: records that have been looked at again
+	Pass       int             // of the shard that has had most: 1 looks at everything, and those behind it verify, until one finds nothing due
+	Again      int64           // records that passes that verify have found due, of shards that are not done: locked all the time, or put back, say
 	Failures   []RecordFailure // of Failed; at most 100 of each shard
 	Rate       float64         // records a second, lately; 0: not known
 	ETA        time.Duration   // until what is Left is done, at that Rate; 0: not known. The pass that verifies is not in it

@@ -28,6 +28,7 @@ type resealCursor struct {
 	Pass  int       `json:"pass"` // from 1
 	After string    `json:"after,omitempty"`
 	Begun time.Time `json:"begun,omitzero"` // this pass; zero: it has not
+	Rest  time.Time `json:"rest,omitzero"`  // it does not before
 
 	// Of this pass.
 	Looked   int64           `json:"looked,omitempty"`
@@ -36,7 +37,8 @@ type resealCursor struct {
 	Failed   int64           `json:"failed,omitempty"`
 	Failures []RecordFailure `json:"failures,omitempty"`
 
-	// Of the last whole pass.
+	// Of the last whole pass. Again: that it found due, if it was there to prove that there are none.
+	Again int64           `json:"again,omitempty"`
 	Size  int64           `json:"size,omitempty"`
 	Bad   int64           `json:"bad,omitempty"`
 	Named []RecordFailure `json:"named,omitempty"`
@@ -89,12 +91,33 @@ func (c *resealCursor) failed(f RecordFailure) {
 	}
 }
 
+// passRest is how long a shard rests at most between two passes, of which the first should have found nothing and did: a record is
+// locked all the time, say, or put back. Without a rest that would be an event of the audit log every few milliseconds.
+const passRest = time.Minute
+
 // passed ends a pass. The shard is done if it found nothing to do, and began when nobody could seal with an older generation any more.
-func (c *resealCursor) passed(settled time.Time) {
+func (c *resealCursor) passed(settled, now time.Time) {
 	c.Size, c.Bad, c.Named = c.Looked, c.Failed, c.Failures
 	if c.Sealed == 0 && c.Changed == 0 && !c.Begun.Before(settled) {
-		c.Done, c.Failures = true, nil
+		c.Done, c.Failures, c.Again = true, nil, 0
 		return
 	}
-	*c = resealCursor{V: c.V, Job: c.Job, Shard: c.Shard, Pass: c.Pass + 1, Size: c.Size, Bad: c.Bad, Named: c.Named}
+	next := resealCursor{V: c.V, Job: c.Job, Shard: c.Shard, Pass: c.Pass + 1, Size: c.Size, Bad: c.Bad, Named: c.Named}
+	if c.Pass > 1 {
+		next.Again = c.Sealed + c.Changed
+		next.Rest = now.Add(min(time.Second<<min(c.Pass-2, 10), passRest))
+	}
+	*c = next
+}
+
+// waits is how long the pass that is next must not begin yet. A clock that was far ahead when it was to rest does not count.
+func (c *resealCursor) waits(settled, now time.Time) time.Duration {
+	if c.Pass <= 1 || !c.Begun.IsZero() {
+		return 0
+	}
+	wait := settled.Sub(now)
+	if rest := c.Rest.Sub(now); rest <= passRest {
+		wait = max(wait, rest)
+	}
+	return max(0, wait)
 }

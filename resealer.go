@@ -132,7 +132,8 @@ func (t *tenantCache) readReseal(ctx context.Context, id string) (*jobItem, erro
 // what each has done counts; but two cursors of one shard count the same records twice. Keep the newest, and give it to
 // [Resealer.Checkpoint] now and then.
 //
-// When a shard has been passed over, it must not be proved before other processes have heard of the rotation, which takes a MaxAge. A step
+// When a shard has been passed over, it must not be proved before other processes have heard of the rotation, which takes a MaxAge; and if
+// the pass that should have proved it found a record due, the next one begins after a rest, of a second first and a minute at last. A step
 // before that waits for a second at most, and returns.
 //
 // The error is ErrJobCancelled, ErrJobNotFound, ErrArgument, what the Source returned, or one of Seal's: then try again later. That a record is bad is none.
@@ -166,7 +167,7 @@ func (r *Resealer) Step(ctx context.Context, shard int, cursor string) (next str
 		c.After = s.After
 	}
 	if c.Begun.IsZero() {
-		if wait := j.Reseal.Settled.Sub(t.k.clock.Now().Wall); c.Pass > 1 && wait > 0 {
+		if wait := c.waits(j.Reseal.Settled, t.k.clock.Now().Wall); wait > 0 {
 			sleep(ctx, min(wait, time.Second))
 			return cursor, false, ctx.Err()
 		}
@@ -179,7 +180,7 @@ func (r *Resealer) Step(ctx context.Context, shard int, cursor string) (next str
 	}
 	more, err := r.src.look(ctx, r, t, j, &c, s.Last)
 	if !more && err == nil {
-		c.passed(j.Reseal.Settled)
+		c.passed(j.Reseal.Settled, t.k.clock.Now().Wall.UTC())
 	}
 	return c.String(), c.Done, err
 }

@@ -123,7 +123,11 @@ func (s *shardItem) advance(c *resealCursor, now time.Time) bool {
 	if !c.beyond(&s.at) {
 		return false
 	}
-	if d := now.Sub(s.UpdatedAt).Seconds(); d > 0 && c.Pass == s.at.Pass && !s.UpdatedAt.IsZero() && s.Why == "" { // a pause says nothing of the rate
+	from := s.UpdatedAt
+	if c.Begun.After(from) {
+		from = c.Begun // a rest says nothing of the rate, and neither does a pause
+	}
+	if d := now.Sub(from).Seconds(); d > 0 && c.Pass == s.at.Pass && !s.UpdatedAt.IsZero() && s.Why == "" {
 		rate := float64(c.Looked-s.at.Looked) / d
 		if s.Rate > 0 {
 			rate = 0.7*s.Rate + 0.3*rate
@@ -135,8 +139,10 @@ func (s *shardItem) advance(c *resealCursor, now time.Time) bool {
 	return true
 }
 
-// rateAge is how old what a shard says of its rate may be.
-const rateAge = 15 * time.Second
+const (
+	rateAge = 15 * time.Second       // how old what a shard says of its rate may be
+	maxETA  = 100 * 8766 * time.Hour // what takes longer is not known; and a Duration has 292 years
+)
 
 // sum makes j's numbers those of its shards.
 func (j *Job) sum(shards []*shardItem, now time.Time) {
@@ -157,9 +163,10 @@ func (j *Job) sum(shards []*shardItem, now time.Time) {
 				j.Verified += c.Size - c.Looked
 			}
 		}
-		if c.Done {
+		if j.Pass = max(j.Pass, c.Pass); c.Done {
 			continue
 		}
+		j.Again += c.Again
 		if s.Why != "" {
 			stopped = s.Why
 		} else if s.LeaseUntil.After(now) || now.Sub(s.UpdatedAt) < rateAge {
@@ -179,7 +186,7 @@ func (j *Job) sum(shards []*shardItem, now time.Time) {
 		j.Left = max(0, size-j.Verified)
 	}
 	if j.State.Ended() {
-		j.Left, j.Rate = 0, 0
+		j.Left, j.Rate, j.Again = 0, 0, 0
 		return
 	}
 	switch {
@@ -188,8 +195,8 @@ func (j *Job) sum(shards []*shardItem, now time.Time) {
 	case !first:
 		j.State = JobVerifying
 	}
-	if j.Rate > 0 {
-		j.ETA = time.Duration(float64(j.Left) / j.Rate * float64(time.Second)).Round(time.Second)
+	if left := float64(j.Left) / j.Rate; j.Rate > 0 && left < maxETA.Seconds() {
+		j.ETA = time.Duration(left * float64(time.Second)).Round(time.Second)
 	}
 }
 

@@ -252,15 +252,15 @@ func (r *Resealer) keep(ctx context.Context, shard int, s *shardItem, cursor str
 	s.advance(&c, now)
 	s.LeaseUntil = now.Add(shardLease)
 	// Until the pass that proves may begin there is time for other shards.
-	waits := c.Pass > 1 && c.Begun.IsZero() && j.Reseal.Settled.After(now)
+	wait := c.waits(j.Reseal.Settled, now)
 	first := false
 	switch {
 	case c.Done, leaves:
 		s.Owner, s.LeaseUntil = "", time.Time{}
 	case why != nil:
 		first = s.pause(now, why)
-	case waits:
-		s.Owner, s.LeaseUntil, s.NotBefore = "", time.Time{}, now.Add(min(j.Reseal.Settled.Sub(now), jobPauseMax))
+	case wait > 0:
+		s.Owner, s.LeaseUntil, s.NotBefore = "", time.Time{}, now.Add(min(wait, jobPauseMax))
 	}
 	if err := t.writeShard(ctx, j, shard, s); err != nil {
 		if err == ErrConflict { // its lease had ended, and somebody else is at it. What this one did counts
@@ -274,5 +274,5 @@ func (r *Resealer) keep(ctx context.Context, shard int, s *shardItem, cursor str
 	if c.Done {
 		_, _, err = t.finishReseal(ctx, r.id)
 	}
-	return !waits, err
+	return wait == 0, err
 }

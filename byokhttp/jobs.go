@@ -43,6 +43,8 @@ type job struct {
 	Generation uint64               `json:"oldest_dek_version,omitempty"` // that is to be left
 	Total      int64                `json:"total,omitempty"`
 	Verified   int64                `json:"verified,omitempty"`
+	Pass       int                  `json:"pass,omitempty"`
+	Again      int64                `json:"due_again,omitempty"`
 	Rate       float64              `json:"records_per_second,omitempty"`
 	ETA        int64                `json:"seconds_left,omitempty"`
 	Failures   []byok.RecordFailure `json:"failures,omitempty"`
@@ -70,6 +72,8 @@ func newJob(tenant string, j byok.Job) job {
 		Generation:     j.Generation,
 		Total:          j.Total,
 		Verified:       j.Verified,
+		Pass:           j.Pass,
+		Again:          j.Again,
 		Rate:           math.Round(j.Rate*10) / 10,
 		ETA:            int64(j.ETA.Seconds()),
 		Failures:       j.Failures,

@@ -45,6 +45,8 @@ func line(j byok.Job, width int, s style) string {
 		parts = append(parts, part{text: "done"})
 	case j.State == byok.JobSwitching:
 		parts = append(parts, part{text: "switched, cleaning up"})
+	case j.State == byok.JobVerifying && j.Again > 0: // it may never end, and a bar that begins again and again does not tell
+		parts = append(parts, part{fmt.Sprintf("pass %d: %s due again", j.Pass, number(j.Again, s)), yellow})
 	}
 	done, total := counts(j)
 	if total > 0 {

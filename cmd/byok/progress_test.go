@@ -34,6 +34,9 @@ func TestProgressGolden(t *testing.T) {
 		{"verifying", with(func(j *byok.Job) {
 			j.State, j.Verified, j.Done, j.Left, j.ETA = byok.JobVerifying, 400_000, 999_997, 600_000, 49*time.Hour
 		})},
+		{"verifying again", with(func(j *byok.Job) {
+			j.State, j.Verified, j.Done, j.Left, j.ETA, j.Pass, j.Again = byok.JobVerifying, 400_000, 999_997, 600_000, time.Hour, 12, 1234
+		})},
 		{"done", with(func(j *byok.Job) { j.State, j.Done, j.Left, j.Rate = byok.JobDone, 999_997, 0, 0 })},
 		{"cancelled", with(func(j *byok.Job) { j.State, j.Rate = byok.JobCancelled, 0 })},
 		{"a move", byok.Job{Type: byok.JobMove, State: byok.JobRunning, Done: 12, Left: 30}},
@@ -73,7 +76,7 @@ func TestProgressFits(t *testing.T) {
 		j := byok.Job{Type: rapid.SampledFrom([]string{byok.JobReseal, byok.JobMove, byok.RotateFull}).Draw(t, "type"),
 			State: rapid.SampledFrom([]byok.JobState{byok.JobRunning, byok.JobPaused, byok.JobSwitching, byok.JobVerifying, byok.JobDone, byok.JobCancelled}).Draw(t, "state"),
 			Why:   rapid.SampledFrom([]string{"", "BYOK_002", "BYOK_099"}).Draw(t, "why"), Done: n("done"), Failed: n("failed"), Left: n("left"), Total: n("total"),
-			Verified: n("verified"), Rate: float64(n("rate")), ETA: time.Duration(n("eta"))}
+			Verified: n("verified"), Pass: int(n("pass")), Again: n("again"), Rate: float64(n("rate")), ETA: time.Duration(n("eta"))}
 		width := rapid.IntRange(0, 200).Draw(t, "width")
 		s := style{ascii: rapid.Bool().Draw(t, "ascii"), color: rapid.Bool().Draw(t, "color")}
 		got := escapes.ReplaceAllString(line(j, width, s), "")
