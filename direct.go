@@ -36,7 +36,7 @@ func NewDirect(service string, keys Keyring, key KeyID, sink AuditSink) (*Direct
 	case keys == nil || sink == nil:
 		return nil, fmt.Errorf("%w: a Keyring and an AuditSink are required", ErrArgument)
 	case !format.ValidProvider(key.Provider) || !format.ValidKey(key.ID):
-		return nil, ErrKeyID
+		return nil, errNoKeyID
 	}
 	k := &Keeper{service: service, keys: keys, sink: sink, clock: lease.System(), log: slog.Default()}
 	k.ids.init()

@@ -178,6 +178,13 @@ func (e *KeyError) Error() string {
 // Unwrap returns the cause.
 func (e *KeyError) Unwrap() error { return e.Err }
 
+// errNoKeyID is of what no Keyring could accept: it is not even shown one.
+var errNoKeyID = fmt.Errorf("%w: it needs a provider and an id, as awskms.Key makes them", ErrKeyID)
+
+// ServiceRequestID returns RequestID. It is how errors of the AWS SDK tell theirs, so
+// that what looks for one of those finds this: kmsfake's Why, for example.
+func (e *KeyError) ServiceRequestID() string { return e.RequestID }
+
 // Is reports whether target is the sentinel of the class, or above it.
 func (e *KeyError) Is(target error) bool { return errors.Is(e.Class.sentinel(), target) }
 

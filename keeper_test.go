@@ -216,7 +216,9 @@ func TestA1_A2_OpenRefusesJunk(t *testing.T) {
 	_, err = open(t, env.Keeper, "acme", nil, "row")
 	want(t, "nothing", err, byok.ErrMalformed)
 	_, err = open(t, env.Keeper, "acme", []byte("hello"), "row")
-	want(t, "text", err, byok.ErrMalformed)
+	if want(t, "text", err, byok.ErrMalformed); err.Error() != "byok: not a byok envelope: it does not begin as one" {
+		t.Error(err)
+	}
 	_, err = open(t, env.Keeper, "acme", theirs, "row")
 	want(t, "another tenant's", err, byok.ErrOpen)
 	if n := len(env.Fake.Calls()); n != 0 {
@@ -281,6 +283,10 @@ func TestArguments(t *testing.T) {
 	want(t, "Register: bad tenant", err, byok.ErrArgument)
 	_, err = env.Keeper.Tenant("new").Register(ctx, byok.Registration{Key: byok.KeyID{}})
 	want(t, "Register: no key", err, byok.ErrKeyID)
+	_, err = env.Keeper.Tenant("new").Register(ctx, byok.Registration{Key: byok.KeyID{ID: "arn:aws:kms:us-east-1:111122223333:key/x"}})
+	if want(t, "Register: no provider", err, byok.ErrKeyID); !strings.Contains(err.Error(), "provider") || strings.Contains(err.Error(), "arn:") {
+		t.Errorf("no provider: %v", err)
+	}
 	_, err = env.Keeper.Tenant("new").Register(ctx, byok.Registration{Key: awskms.Key("alias/x")})
 	want(t, "Register: alias", err, byok.ErrKeyID)
 	_, err = env.Keeper.Tenant("acme").Rotate(ctx, byok.Rotation{})

@@ -157,12 +157,12 @@ func (t *tenantCache) register(ctx context.Context, r Registration, event *Event
 func (k *Keeper) checkKeys(s keySet) error {
 	for _, key := range s.keys() {
 		if !format.ValidProvider(key.Provider) || !format.ValidKey(key.ID) {
-			return ErrKeyID
+			return errNoKeyID
 		}
 	}
 	switch {
 	case s.Key == (KeyID{}):
-		return ErrKeyID
+		return errNoKeyID
 	case !s.keysOK():
 		return fmt.Errorf("%w: 2 to %d different keys need Policy %q or %q, and one key needs none", ErrArgument, maxKeys, PolicyAny, PolicyAll)
 	}

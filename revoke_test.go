@@ -542,3 +542,25 @@ func (s *hookSink) Record(ctx context.Context, e byok.Event) error {
 	}
 	return s.MemAudit.Record(ctx, e)
 }
+
+// What the fake knows of a denial is told of the Keeper's error too, also of one that stands on an earlier answer, as docs/testing.md says.
+func TestWhyOfAKeepersError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, nil)
+		_, cmk := env.Tenant("acme")
+		sealed := seal(t, env.Keeper, "acme", "x", "")
+		cmk.DenyTo(byoktest.PlatformRole)
+		time.Sleep(byok.DefaultMaxAge)
+		for _, which := range []string{"of the request", "of a block"} {
+			_, err := open(t, env.Keeper, "acme", sealed, "")
+			want(t, which, err, byok.ErrKeyDenied)
+			why := env.Fake.Why(err)
+			if why == nil || len(why.Decisions) == 0 || why.Decisions[len(why.Decisions)-1].Allowed || !strings.Contains(why.String(), "Deny") {
+				t.Errorf("%s: %v", which, why)
+			}
+		}
+		if why := env.Fake.Why(byok.ErrKeyDenied); why != nil {
+			t.Errorf("of no request: %v", why)
+		}
+	})
+}

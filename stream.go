@@ -3,6 +3,7 @@ package byok
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/byok-go/byok/internal/floe"
@@ -211,6 +212,9 @@ type ReaderAt struct{ r *floe.ReaderAt }
 
 // ReadAt implements [io.ReaderAt]. It returns nothing beside an error other than io.EOF.
 func (r *ReaderAt) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("%w: a negative offset", ErrArgument)
+	}
 	n, err := r.r.ReadAt(p, off)
 	return n, told(err)
 }

@@ -274,7 +274,7 @@ func TestStreams_A16_RandomAccess(t *testing.T) {
 				}
 			}
 		}
-		if _, err := r.ReadAt(make([]byte, 1), -1); err == nil || errors.Is(err, io.EOF) {
+		if _, err := r.ReadAt(make([]byte, 1), -1); !errors.Is(err, byok.ErrArgument) {
 			t.Errorf("at -1: %v", err)
 		}
 		want(t, "Close", r.Close(), nil)

@@ -49,7 +49,7 @@ func (a *Account) CreateKey(policy string) *Key {
 	}
 	p, err := parsePolicy(policy, true)
 	if err != nil {
-		a.f.misuse("CreateKey: %v", err)
+		a.f.misuse("CreateKey: %v: %.200q", err, policy)
 	}
 	var k *keyState
 	a.f.change("CreateKey", func() bool {
@@ -282,7 +282,7 @@ func (k *Key) SetPolicy(document string) {
 	k.f.helper()
 	p, err := parsePolicy(document, true)
 	if err != nil {
-		k.f.misuse("SetPolicy: %v", err)
+		k.f.misuse("SetPolicy: %v: %.200q", err, document)
 	}
 	k.edit("SetPolicy", func(ks *keyState) { ks.Policy, ks.policy = document, p })
 }

@@ -141,7 +141,8 @@ func (f *KMS) Explain(requestID string) *Explanation {
 //	_, err := client.Decrypt(ctx, in)
 //	fmt.Println(fake.Why(err))
 //
-// It returns nil if the error has no request id, or none that is known.
+// The error may be wrapped, and be the SDK's or anybody's that has its method
+// ServiceRequestID. Why returns nil if it has no request id, or none that is known.
 func (f *KMS) Why(err error) *Explanation {
 	var from interface{ ServiceRequestID() string }
 	if !errors.As(err, &from) {

@@ -108,7 +108,7 @@ var (
 	errBase64   = malformed("this is base64 text of an envelope: decode it first")
 	errHex      = malformed("this is hexadecimal text of an envelope: decode it first")
 	errShort    = malformed("cut short")
-	errMagic    = malformed("not a byok envelope")
+	errMagic    = malformed("it does not begin as one")
 	errVersion  = malformed("unknown version")
 	errSuite    = malformed("unknown suite")
 	errPolicy   = malformed("unknown policy")
