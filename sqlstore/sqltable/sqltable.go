@@ -7,6 +7,8 @@
 //		Tenant: "tenant_id", TenantID: "acme",
 //	})
 //
+// The example has the rest: a job that adopts a table in clear, and a Resealer that runs it.
+//
 // # Keys
 //
 // The key is a column that no two rows of the tenant share: there must be a unique index on it, or on it and the tenant's column. It holds
