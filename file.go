@@ -9,7 +9,8 @@ import (
 
 // SealFile seals the file src to the file dst, as [Keeper.SealWriter] does. dst appears under
 // its name when it is complete and on disk, and not before; what had that name is replaced
-// then. On any error it is as it was.
+// then. On any error it is as it was, but for one of the last step, the fsync of dst's directory: then dst is the
+// new file, and a crash of the machine may undo that.
 //
 // Until then there is a file with a name like ".byok-123.tmp" in dst's directory, which is removed
 // on every error; only a crash leaves it behind. dst has the mode 0600, and nothing else of
@@ -65,6 +66,11 @@ func intoFile(dst, src string, fill func(io.Writer, io.Reader) (*permit, error))
 			_ = os.Remove(f.Name())
 		}
 	}()
+	names, err := openDir(dir) // now: that it may not be read must not come out after the rename
+	if err != nil {
+		return err
+	}
+	defer names.Close()
 	p, err := fill(f, in)
 	if err != nil {
 		return err
@@ -82,5 +88,5 @@ func intoFile(dst, src string, fill func(io.Writer, io.Reader) (*permit, error))
 		return told(p.Done(err))
 	}
 	renamed = true
-	return syncDir(dir)
+	return names.Sync()
 }

@@ -88,15 +88,31 @@ func prepareAuditFile(f *os.File, path string) error {
 }
 
 func syncDir(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil // has no such thing as the fsync of a directory
-	}
-	dir, err := os.Open(path)
+	dir, err := openDir(path)
 	if err != nil {
 		return err
 	}
 	return errors.Join(dir.Sync(), dir.Close())
 }
+
+// directory is one whose names can be made durable.
+type directory interface {
+	Sync() error
+	io.Closer
+}
+
+func openDir(path string) (directory, error) {
+	if runtime.GOOS == "windows" {
+		return noDirectory{}, nil
+	}
+	return os.Open(path)
+}
+
+// noDirectory: Windows has no such thing as the fsync of a directory.
+type noDirectory struct{}
+
+func (noDirectory) Sync() error  { return nil }
+func (noDirectory) Close() error { return nil }
 
 func newFileAudit(f appendFile) *FileAudit {
 	return &FileAudit{f: f, close: sync.OnceValue(f.Close)}

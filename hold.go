@@ -29,6 +29,7 @@ type hold struct {
 	id    entryID  // of the data key, which stays the same
 	from  wrapping // where an envelope carries it; else none
 	seals bool
+	bytes int64 // sealed, where no quota counts them: with a data key that is for this operation only
 	err   error
 
 	recorded bool // event is the outcome, and has been delivered
@@ -79,6 +80,9 @@ func (h *hold) begin(ctx context.Context, get func() (grant, error)) (*hold, err
 // it may be released. If step fails, nothing may be. u is called anew if the data key was evicted meanwhile.
 func (h *hold) step(ctx context.Context, size int64, u user) error {
 	quota, err := h.usable()
+	if err == nil && h.seals && quota == nil {
+		err = h.count(ctx, size)
+	}
 	if err != nil {
 		return err
 	}
@@ -108,6 +112,16 @@ func (h *hold) usable() (*quota, error) {
 		return nil, ErrClosed
 	}
 	return h.g.quota, nil
+}
+
+// count is the limit of a data key that seals this operation only.
+func (h *hold) count(ctx context.Context, size int64) error {
+	h.lock()
+	defer h.unlock()
+	if h.bytes += size; h.bytes > h.t.k.limits.bytes {
+		return h.failLocked(ctx, errSpent)
+	}
+	return nil
 }
 
 // failed reports whether a step has.

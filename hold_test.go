@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -257,6 +258,32 @@ func TestI20_LongOperationIsClosed(t *testing.T) {
 		want(t, "end", l.h.End(t.Context(), nil), byok.ErrClosed)
 		if now := outcomes(env); now[byok.OutcomeFailure] != before[byok.OutcomeFailure]+1 {
 			t.Errorf("events %v, before %v", now, before)
+		}
+	})
+}
+
+// So they do if it has the data key for itself. There is no other that it could go on with, so nothing is sealed.
+func TestI15_LongOperationAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, &byoktest.Options{Keeper: &byok.Options{PerOperation: true}})
+		env.Tenant("acme")
+		env.Keeper.SetLimits(1<<32, 2*plainSegment, 1<<20, 3000)
+		for n, ok := range map[int]bool{2 * plainSegment: true, 2*plainSegment + 1: false, 9 * plainSegment: false} {
+			var dst bytes.Buffer
+			w, err := env.Keeper.SealWriter(t.Context(), &dst, acmeScope, nil)
+			want(t, "SealWriter", err, nil)
+			if _, err = w.Write(pattern(n)); err == nil {
+				err = w.Close()
+			}
+			if ok {
+				want(t, "as much as the limit", err, nil)
+				continue
+			}
+			want(t, fmt.Sprint(n, " bytes"), err, byok.ErrKeyUnavailable)
+			want(t, "Close", w.Close(), byok.ErrKeyUnavailable)
+			if _, err := openStream(t, env.Keeper, dst.Bytes(), ""); !errors.Is(err, byok.ErrOpen) {
+				t.Errorf("%d bytes open: %v", n, err)
+			}
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,7 +46,7 @@ func TestBlockedJobsHoldUpNobody(t *testing.T) {
 
 // What is wrong in a job's item ends no process.
 func TestTamperedJobPauses(t *testing.T) {
-	for _, pauses := range []float64{-1, -1 << 63, 1<<63 - 1024} {
+	for _, pauses := range []int{-1, math.MinInt, math.MaxInt} {
 		synctest.Test(t, func(t *testing.T) {
 			env := byoktest.New(t, nil)
 			acme, cmk := env.Tenant("acme")
@@ -57,7 +58,7 @@ func TestTamperedJobPauses(t *testing.T) {
 			want(t, "Get", err, nil)
 			v := map[string]any{}
 			want(t, "Unmarshal", json.Unmarshal(i.Value, &v), nil)
-			v["pauses"] = int64(pauses)
+			v["pauses"] = pauses
 			i.Value, err = json.Marshal(v)
 			want(t, "Marshal", err, nil)
 			want(t, "Apply", env.Store.Apply(t.Context(), i), nil)

@@ -192,6 +192,9 @@ func (r *Reader) Close() error { return r.r.Close() }
 //
 // ctx is for all that is read; the errors are those of OpenReader.
 func (k *Keeper) OpenReaderAt(ctx context.Context, src io.ReaderAt, size int64, s Scope, aad []byte) (*ReaderAt, error) {
+	if size < 0 { // of which a section would be all of src
+		return nil, fmt.Errorf("%w: a negative size", ErrArgument)
+	}
 	o, err := k.openStream(ctx, io.NewSectionReader(src, 0, size), size, s, aad)
 	if err != nil {
 		return nil, err

@@ -304,6 +304,11 @@ func TestStreams_A16_RandomAccess(t *testing.T) {
 			}
 		}
 
+		for _, size := range []int64{-1, math.MinInt64} {
+			_, err := env.Keeper.OpenReaderAt(t.Context(), bytes.NewReader(sealed), size, acmeScope, nil)
+			want(t, "a negative size", err, byok.ErrArgument)
+		}
+
 		// The last segment cannot be read just now: that is an error of the source, and not told as tampering.
 		before := outcomes(env)
 		_, err = env.Keeper.OpenReaderAt(t.Context(), brokenAt{bytes.NewReader(sealed), int64(head)}, int64(len(sealed)), acmeScope, nil)

@@ -5,6 +5,8 @@ import (
 	"io"
 	"math"
 	"sync"
+
+	"github.com/byok-go/byok/internal/source"
 )
 
 // Reader opens a message that arrives as a stream, a few segments at a time. Every byte
@@ -154,7 +156,7 @@ func (r *Reader) relay(n int, next func() bool) {
 func (r *Reader) take(c *chunk) bool {
 	c.grow(r.step*r.f.p.segment, r.step*r.f.p.plain())
 	b := c.room[:r.step*r.f.p.segment]
-	got, err := readUpTo(r.src, b)
+	got, err := source.ReadUpTo(r.src, b)
 	var length int
 	c.n, length, c.final, c.cut = r.cut(b[:got], err)
 	c.in, c.pos, c.out, c.good, c.err = b[:length], r.pos, nil, 0, nil

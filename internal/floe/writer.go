@@ -5,6 +5,8 @@ import (
 	"io"
 	"slices"
 	"sync"
+
+	"github.com/byok-go/byok/internal/source"
 )
 
 // Writer seals a message as it is written, a few segments at a time. It must be closed:
@@ -96,7 +98,7 @@ func (w *Writer) ReadFrom(src io.Reader) (read int64, err error) {
 		n := copy(c.room[:size], w.buf)
 		w.buf = w.buf[:copy(w.buf, w.buf[n:])]
 		if len(w.buf) == 0 {
-			k, err := readUpTo(src, c.room[n:size+1])
+			k, err := source.ReadUpTo(src, c.room[n:size+1])
 			read, n = read+int64(k), n+k
 			w.keep(c.room[min(n, size):n])
 			if err != nil {

@@ -3,11 +3,13 @@ package format
 import (
 	"encoding/binary"
 	"io"
+
+	"github.com/byok-go/byok/internal/source"
 )
 
 // Read reads a header from a stream, and not a byte more. It returns the header and core,
-// as [Parse] does. The errors are a *[MalformedError], also when src ends too early, and
-// src's own.
+// as [Parse] does. The errors are a *[MalformedError], also when src ends too early, src's own, and
+// io.ErrNoProgress for one that breaks its contract.
 //
 // Nothing is read, nor allocated, on the word of a length that has not been compared with
 // its limit: [MaxHeader] bytes at most, and 25 of what does not begin like an envelope.
@@ -53,7 +55,7 @@ func Read(src io.Reader) (h *Header, core []byte, err error) {
 func more(src io.Reader, b []byte, n int) ([]byte, error) {
 	at := len(b)
 	b = append(b, make([]byte, n)...)
-	k, err := io.ReadFull(src, b[at:])
+	k, err := source.ReadUpTo(src, b[at:])
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		if _, _, _, err = Parse(b[:at+k]); err == nil {
 			err = errShort

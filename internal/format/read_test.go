@@ -67,6 +67,20 @@ func TestReadIsBounded(t *testing.T) {
 	if n > 20 {
 		t.Errorf("%v allocations", n)
 	}
+	for n := range len(one().bytes()) { // a source that says nothing for ever, or lies about what it read
+		for _, l := range []lying{-1, 0, 20_000} {
+			src := io.MultiReader(bytes.NewReader(one().bytes()[:n]), l)
+			if h, _, err := Read(src); h != nil || err != io.ErrNoProgress {
+				t.Fatalf("%d after %d bytes: %v", l, n, err)
+			}
+		}
+	}
+	for n := range len(one().bytes()) { // what is cut short, by its source's own account
+		src := io.MultiReader(bytes.NewReader(one().bytes()[:n]), iotest.ErrReader(io.ErrUnexpectedEOF))
+		if _, _, err := Read(src); !errors.Is(err, ErrMalformed) {
+			t.Fatalf("cut at %d: %v", n, err)
+		}
+	}
 	broken := errors.New("connection reset")
 	for n := range len(one().bytes()) {
 		src := io.MultiReader(bytes.NewReader(one().bytes()[:n]), iotest.ErrReader(broken))
@@ -75,3 +89,8 @@ func TestReadIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// lying says that it read so much, whatever there is room for.
+type lying int
+
+func (l lying) Read([]byte) (int, error) { return int(l), nil }

@@ -107,6 +107,9 @@ var ofCrypto = []mutation{
 		old: "if g, ok := err.(*givenUp); ok {", new: "if g, ok := err.(*givenUp); ok && g == nil {"},
 	{name: "file-renamed-after-a-denial", file: "file.go", tests: "A15", // I8
 		old: "\t\terr = p.Still()\n", new: ""},
+	{name: "file-directory-fails-late", file: "file.go", tests: "A15_Dir", // after the rename
+		old: "\tnames, err := openDir(dir) // now: that it may not be read must not come out after the rename\n\tif err != nil {\n\t\treturn err\n\t}\n",
+		new: "\tnames, _ := openDir(dir)\n"},
 	{name: "file-left-behind", file: "file.go", tests: "A15",
 		old: "\t\t\t_ = os.Remove(f.Name())\n", new: ""},
 	{name: "file-in-place", file: "file.go", tests: "A15|Files", // no temporary file
@@ -129,6 +132,10 @@ var ofCrypto = []mutation{
 		old: "clear(out[start:])", new: "_ = start"},
 	{name: "floe-segment-of-any-size", file: "internal/floe/floe.go", tests: ".",
 		old: "\tcase smallSegmentSize, DefaultSegmentSize, largeSegmentSize:\n\t\treturn params{int(size), rotationBits}, nil\n\t}\n\treturn params{}, ErrMalformed", new: "\tdefault:\n\t\treturn params{int(size), rotationBits}, nil\n\t}"},
+	{name: "source-lies", file: "internal/source/source.go", tests: ".",
+		old: "if k < 0 || k > len(buf)-n {", new: "if k < 0 {"},
+	{name: "source-has-read-less-than-nothing", file: "internal/source/source.go", tests: ".",
+		old: "if k < 0 || k > len(buf)-n {", new: "if k > len(buf)-n {"},
 	{name: "floe-truncation-is-the-end", file: "internal/floe/source.go", tests: ".",
 		old: "if errors.Is(err, io.EOF) || err == io.ErrUnexpectedEOF {", new: "if errors.Is(err, io.ErrUnexpectedEOF) {"},
 
