@@ -22,6 +22,10 @@ func TestJobsOverREST(t *testing.T) {
 		go func() { _ = s.Keeper.Run(ctx) }()
 		time.Sleep(time.Second)
 
+		said := s.want(t, "acme", "POST", "/keys/rotate", `{"rotation_type":"full","reason":"Compromise"}`, 400, "BYOK_014")
+		if detail, _ := said["detail"].(string); !strings.Contains(detail, "re-seal") {
+			t.Errorf("after a compromise: %v", said)
+		}
 		rotated := s.want(t, "acme", "POST", "/keys/rotate", `{"rotation_type":"full","reason":"yearly"}`, 200, "")
 		id := rotated["id"].(string)
 		if rotated["state"] != "running" || rotated["left"] != 1.0 || rotated["new_dek_version"] != 2.0 || rotated["done"] != 0.0 {

@@ -258,6 +258,9 @@ func (h *handler) rotate(c *call) (int, any, error) {
 		return 0, nil, err
 	}
 	res, err := c.tenant.Rotate(c.Context(), byok.Rotation{Type: kind, Reason: reason})
+	if kind == byok.RotateFull && errors.Is(err, byok.ErrArgument) { // see byok.ReasonCompromise
+		return 0, nil, badRequest(`The reason speaks of a compromise, against which a rotation of type "full" does not help: rotate with "dek", and have the platform re-seal your data.`)
+	}
 	audited, err := tookEffect(err)
 	if err != nil {
 		return 0, nil, err

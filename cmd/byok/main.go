@@ -109,6 +109,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	switch {
 	case err == nil:
 		return exitOK
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(errs, "byok: interrupted")
 	case !errors.Is(err, flag.ErrHelp): // which has printed its help
 		fmt.Fprintln(errs, "byok:", strings.TrimPrefix(err.Error(), "byok: ")) // the library's errors say so themselves
 	}

@@ -309,7 +309,7 @@ func TestOpenExport_Interrupted(t *testing.T) {
 		}
 	}
 	cancel()
-	if status := <-done; status != exitFailed || !strings.Contains(e.String(), "context canceled") {
+	if status := <-done; status != exitFailed || !strings.HasSuffix(e.String(), "byok: interrupted\n") {
 		t.Errorf("status %d\n%s", status, &e)
 	}
 	if found := files(t, dir); len(found) != 2 || len(index(t, dir)) != 1 {
