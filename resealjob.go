@@ -245,7 +245,7 @@ func (t *tenantCache) finishReseal(ctx context.Context, id string) (Job, bool, e
 		event.Key, event.Version, event.Actor = s.Key, j.Reseal.Generation, j.Actor
 		event.Reason = fmt.Sprintf("%s %s is done: of %d records of %q none is sealed by a generation before %d", JobReseal, id, out.Total, j.Reseal.Source, j.Reseal.Generation)
 		if out.Failed > 0 {
-			event.Reason += fmt.Sprintf(", but for %d that could not be opened", out.Failed)
+			event.Reason += fmt.Sprintf(", but for %d that could not be re-sealed", out.Failed)
 		} else if e := s.Elsewhere; j.Reseal.Complete && e != nil && e.Generation < j.Reseal.Generation {
 			s.Elsewhere = nil
 			event.Reason += "; nothing is left that another key has wrapped, says the platform"

@@ -2,6 +2,7 @@ package byok
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -109,27 +110,53 @@ func (s rows) replace(ctx context.Context, r *Resealer, t *tenantCache, j *jobIt
 			return err
 		}
 	}
-	var changed int64
+	var put replaced
 	if len(records) > 0 {
-		done, err := s.Replace(ctx, records, sealed)
-		if err != nil {
+		if err := put.by(ctx, s, records, sealed); err != nil {
 			return err
 		}
-		if len(done) != len(records) {
-			return fmt.Errorf("%w: the source told of %d records, and was given %d", ErrArgument, len(done), len(records))
-		}
-		for _, d := range done {
-			if !d {
-				changed++
-			}
-		}
 	}
-	for _, f := range failures {
+	for _, f := range append(failures, put.refused...) {
 		r.failed(c, f)
 	}
-	c.Sealed, c.Changed = c.Sealed+int64(len(records))-changed, c.Changed+changed
+	c.Sealed, c.Changed = c.Sealed+put.done, c.Changed+put.changed
 	if c.Looked += int64(len(page)); len(page) > 0 {
 		c.After = page[len(page)-1].Key
+	}
+	return nil
+}
+
+// replaced is what a Source made of records.
+type replaced struct {
+	done, changed int64
+	refused       []RecordFailure
+}
+
+// by lets the Source replace records: all at once, or, if it refuses one of them, in halves until it is known which.
+func (p *replaced) by(ctx context.Context, s rows, records []Record, sealed [][]byte) error {
+	done, err := s.Replace(ctx, records, sealed)
+	switch {
+	case errors.Is(err, ErrRecordRefused) && len(records) == 1:
+		f, _ := bad(records[0].Key, err, true)
+		p.refused = append(p.refused, f)
+		return nil
+	case errors.Is(err, ErrRecordRefused):
+		half := len(records) / 2
+		if err = p.by(ctx, s, records[:half], sealed[:half]); err == nil {
+			err = p.by(ctx, s, records[half:], sealed[half:])
+		}
+		return err
+	case err != nil:
+		return err
+	case len(done) != len(records):
+		return fmt.Errorf("%w: the source told of %d records, and was given %d", ErrArgument, len(done), len(records))
+	}
+	for _, d := range done {
+		if d {
+			p.done++
+		} else {
+			p.changed++
+		}
 	}
 	return nil
 }

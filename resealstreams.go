@@ -63,6 +63,11 @@ func (s streams) one(ctx context.Context, r *Resealer, t *tenantCache, j *jobIte
 			c.Changed++
 			return nil
 		}
+		if errors.Is(err, ErrRecordRefused) {
+			f, _ := bad(o.Key, err, false)
+			r.failed(c, f)
+			return nil
+		}
 		if err != nil && !errors.Is(err, ErrMalformed) {
 			return err
 		}
@@ -96,8 +101,11 @@ func (s streams) one(ctx context.Context, r *Resealer, t *tenantCache, j *jobIte
 			return nil
 		}
 		return why
-	}
-	if err != nil {
+	case errors.Is(err, ErrRecordRefused):
+		f, _ := bad(o.Key, err, true)
+		r.failed(c, f)
+		return nil
+	case err != nil:
 		return err
 	}
 	if done {
@@ -197,7 +205,7 @@ func (s streams) census(ctx context.Context, r *Resealer, t *tenantCache, j *job
 			if gone {
 				continue
 			}
-			if herr != nil && !errors.Is(herr, ErrMalformed) {
+			if herr != nil && !errors.Is(herr, ErrMalformed) && !errors.Is(herr, ErrRecordRefused) { // the latter will fail as well
 				return after, false, herr
 			}
 			if rec, err = r.censusOf(ctx, t, j, o.Purpose, h, herr); err != nil {

@@ -17,7 +17,7 @@ import (
 //
 // Methods return soon after ctx is done. They may be called by several goroutines at once, and by several processes. An
 // error stops the step and is tried again later, so an error is for what stops all: a record that is bad is the
-// Resealer's to find.
+// Resealer's to find, and one that cannot be read or written is [ErrRecordRefused].
 type Source interface {
 	// Records returns at most limit records in the order of their keys: of those after the key after ("": from the first
 	// on), up to and including the key last ("": up to the last). None is the end. It must see what was written before it was
@@ -28,7 +28,8 @@ type Source interface {
 
 	// Replace makes sealed[i] the value of records[i], of each that still is as Records returned it: it compares and writes in
 	// one step, so that it never undoes a write of the platform's. done[i] says whether it did. It is durable before it
-	// returns. If err is not nil, any of them may have been replaced, or none.
+	// returns. If err is not nil, any of them may have been replaced, or none. If it is [ErrRecordRefused], one of them is refused whatever is
+	// done: the Resealer gives it fewer and fewer, and names the one that is.
 	//
 	// Of a record in clear, the same step marks it as sealed, and leaves no clear value behind.
 	Replace(ctx context.Context, records []Record, sealed [][]byte) (done []bool, err error)
@@ -50,6 +51,10 @@ type Record struct {
 	Version string
 }
 
+// ErrRecordRefused is what a Source's Replace, and Open and Replace of Objects, wrap if one record can never be done, and others can: a constraint of
+// the table is against it, or its file is somebody else's. Its text says why, with no value in it: the record is named with that, as a bad one is, and stepped over.
+var ErrRecordRefused = newError(ErrArgument, "the source refuses the record")
+
 // MaxRecordKey is the longest key of a record, in bytes.
 const MaxRecordKey = 255
 
@@ -70,12 +75,13 @@ type Objects interface {
 	Objects(ctx context.Context, after, last string, limit int) ([]Object, error)
 
 	// Open returns what the object holds, an envelope or, if o is Clear, what is to be sealed. It ends with an error
-	// if it is not what o says any more. An object that is gone is an error that is [ErrNotFound].
+	// if it is not what o says any more. An object that is gone is an error that is [ErrNotFound]; one that may not be read,
+	// [ErrRecordRefused].
 	Open(ctx context.Context, o Object) (io.ReadCloser, error)
 
 	// Replace makes what write writes the object, if write returns nil and the object still is what Objects said: all at
 	// once, and durably, so that every reader sees the old or the new, whole. done says whether it did. What write returns is
-	// what Replace returns, with nothing changed.
+	// what Replace returns, with nothing changed. If this object cannot be replaced whatever is done, the error is [ErrRecordRefused].
 	Replace(ctx context.Context, o Object, write func(w io.Writer) error) (done bool, err error)
 }
 

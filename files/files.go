@@ -199,7 +199,7 @@ func (d *Dir) Open(ctx context.Context, o byok.Object) (io.ReadCloser, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = errChanged
 		}
-		return nil, err
+		return nil, refused(err)
 	}
 	info, err := f.Stat()
 	want := is.sealed
@@ -242,6 +242,7 @@ func (r *reader) WriteTo(w io.Writer) (int64, error) { return io.Copy(w, struct{
 
 // Replace implements byok.Objects.
 func (d *Dir) Replace(ctx context.Context, o byok.Object, write func(io.Writer) error) (done bool, err error) {
+	defer func() { err = refused(err) }()
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
@@ -293,6 +294,14 @@ func (d *Dir) Replace(ctx context.Context, o byok.Object, write func(io.Writer) 
 	return done, errors.Join(err, d.sync(path.Dir(o.Key)))
 }
 
+// refused: who may not read or replace one file may another one. A directory that may not be read is another thing: nobody knows what is in it.
+func refused(err error) error {
+	if errors.Is(err, fs.ErrPermission) && !errors.Is(err, byok.ErrRecordRefused) {
+		return fmt.Errorf("%w: %w", byok.ErrRecordRefused, err)
+	}
+	return err
+}
+
 // superseded removes a file in clear beside the sealed one.
 func (d *Dir) superseded(ctx context.Context, o byok.Object) (bool, error) {
 	unlock, err := d.lock(ctx, o.Key)
@@ -301,6 +310,10 @@ func (d *Dir) superseded(ctx context.Context, o byok.Object) (bool, error) {
 	}
 	defer unlock()
 	if is, err := d.look(o.Key); err != nil || is.version() != o.Version {
+		return false, err
+	}
+	// Whoever made the sealed one may have died before its name was on disk.
+	if err := d.sync(path.Dir(o.Key)); err != nil {
 		return false, err
 	}
 	if err := d.removed(o.Key); err != nil {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/byok-go/byok"
@@ -29,8 +30,14 @@ func clean(ctx context.Context, op string, err error) error {
 	switch {
 	case errors.As(err, &state):
 		f.what = "the database answers SQLSTATE " + state.SQLState()
+		if op == opReplace && slices.ContainsFunc(refusals, func(class string) bool { return strings.HasPrefix(state.SQLState(), class) }) {
+			f.is = byok.ErrRecordRefused
+		}
 	case sqlite:
-		f.what = "the database answers " + code
+		f.what = "the database answers SQLite's code " + strings.TrimSpace(fmt.Sprint(code, " ", sqliteNames[code&0xff]))
+		if op == opReplace && sqliteRefusals[code&0xff] {
+			f.is = byok.ErrRecordRefused
+		}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		f.what = "it was interrupted"
 	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone):
@@ -43,28 +50,32 @@ func clean(ctx context.Context, op string, err error) error {
 	return f
 }
 
+const opReplace = "replace"
+
+// refusals are the classes of SQLSTATE in which Postgres says that a row cannot be written as it would be: by a constraint, a trigger or a limit.
+var refusals = []string{"09", "22", "23", "27", "44", "54", "P0"}
+
+// sqliteRefusals are those of SQLite: TOOBIG, CONSTRAINT (which a trigger's RAISE is as well) and MISMATCH.
+var sqliteRefusals = map[int64]bool{18: true, 19: true, 20: true}
+
 // sqliteNames are the primary result codes of SQLite that are likely.
-var sqliteNames = map[int64]string{1: "ERROR", 5: "BUSY", 6: "LOCKED", 8: "READONLY", 10: "IOERR", 11: "CORRUPT", 13: "FULL", 19: "CONSTRAINT"}
+var sqliteNames = map[int64]string{1: "ERROR", 5: "BUSY", 6: "LOCKED", 8: "READONLY", 10: "IOERR", 11: "CORRUPT", 13: "FULL", 18: "TOOBIG", 19: "CONSTRAINT", 20: "MISMATCH"}
 
 // sqliteCode is the code of an error of a driver of SQLite. Each has a method Code, with a type of its own, and none is imported here.
-func sqliteCode(err error) (text string, ok bool) {
+func sqliteCode(err error) (code int64, ok bool) {
 	each(err, func(err error) {
 		m := reflect.ValueOf(err).MethodByName("Code")
 		if ok || !m.IsValid() || m.Type().NumIn() != 0 || m.Type().NumOut() != 1 {
 			return
 		}
-		var n int64
 		switch out := m.Call(nil)[0]; {
 		case out.CanInt():
-			n = out.Int()
+			code, ok = out.Int(), true
 		case out.CanUint():
-			n = int64(out.Uint())
-		default:
-			return
+			code, ok = int64(out.Uint()), true
 		}
-		text, ok = strings.TrimSpace(fmt.Sprint("SQLite's code ", n, " ", sqliteNames[n&0xff])), true
 	})
-	return text, ok
+	return code, ok
 }
 
 // each calls f with an error and all that it wraps.

@@ -113,7 +113,7 @@ func (s *Source) Replace(ctx context.Context, records []byok.Record, sealed [][]
 	}
 	done, err := s.d.replace(ctx, s, records, sealed)
 	if err != nil {
-		return nil, clean(ctx, "replace", err)
+		return nil, clean(ctx, opReplace, err)
 	}
 	return done, nil
 }

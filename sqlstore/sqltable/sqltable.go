@@ -22,7 +22,7 @@
 // Values are compared, not versions: a row is replaced if its value still is what was read. A page is one transaction that has ended
 // when Replace returns, with its commit on disk; none is open between calls. On Postgres it takes only locks that it gets at once: a row that
 // somebody else has locked is left for the next pass, so that no transaction of the platform's ever waits in a circle with one of these. On SQLite
-// it takes the write lock; give the connection a busy_timeout.
+// it takes the write lock; give the connection a busy_timeout. A row that a constraint or a trigger does not let be replaced is byok.ErrRecordRefused.
 //
 // # Records in clear
 //

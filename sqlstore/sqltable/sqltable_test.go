@@ -413,3 +413,37 @@ func TestPlans(t *testing.T) {
 		}
 	}
 }
+
+// A row that a constraint or a trigger is against is a record that is refused: nothing of its page is replaced, and no text of the database's is told.
+// A database that cannot write at all is another thing.
+func TestRefusedRows(t *testing.T) {
+	each(t, func(t *testing.T, db *sql.DB) {
+		exec(t, db, `CREATE TABLE records (id INTEGER PRIMARY KEY, sealed BLOB CHECK (length(sealed) < 100))`,
+			`CREATE TRIGGER closed BEFORE UPDATE ON records WHEN old.id = 3 BEGIN SELECT RAISE(ABORT, 'a SECRET of the books'); END`,
+			`INSERT INTO records VALUES (1, x'01'), (2, x'02'), (3, x'03')`)
+		src, err := sqltable.New(t.Context(), db, sqlstore.SQLite, sqltable.Table{Name: "records", Key: "id", Value: "sealed"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := src.Records(t.Context(), "", "", 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		small, large := []byte("small"), make([]byte, 100)
+		for name, sealed := range map[string][][]byte{"a constraint": {small, large}, "a trigger": {small, small, small}} {
+			if _, err := src.Replace(t.Context(), page[:len(sealed)], sealed); !errors.Is(err, byok.ErrRecordRefused) || strings.Contains(err.Error(), "SECRET") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if again, err := src.Records(t.Context(), "", "", 10); err != nil || string(again[0].Value) != "\x01" {
+			t.Errorf("%q, %v", again[0].Value, err)
+		}
+		if done, err := src.Replace(t.Context(), page[:2], [][]byte{small, small}); err != nil || !done[0] || !done[1] {
+			t.Errorf("%v, %v", done, err)
+		}
+		exec(t, db, `DROP TABLE records`)
+		if _, err := src.Replace(t.Context(), page[:1], [][]byte{small}); err == nil || errors.Is(err, byok.ErrRecordRefused) {
+			t.Errorf("without a table: %v", err)
+		}
+	})
+}
