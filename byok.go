@@ -64,7 +64,7 @@ type Options struct {
 	// Schedule rotates data keys by age and by use. By default only the limits of a data key do.
 	Schedule Schedule
 
-	// JobRequests is how many KMS requests a second the jobs of all tenants (moves, and rotations of type RotateFull) may make in this
+	// JobRequests is how many KMS requests a second the jobs of all tenants (moves, rotations of type RotateFull, and re-sealings) may make in this
 	// process, so a fleet makes as many times that. They also never take the last half of their tenant's budget. 1 to MaxJobRequests.
 	// Defaults to DefaultJobRequests.
 	JobRequests int

@@ -36,10 +36,10 @@ func (s JobState) Ended() bool { return s == JobDone || s == JobCancelled }
 // is told, and RotateFull. See also JobReseal.
 const JobMove = "move"
 
-// Job tells of a rotation or a move: who asked for it, when and why, from what to what, and how far it is.
+// Job tells of a rotation, a move or a re-sealing: who asked for it, when and why, from what to what, and how far it is.
 type Job struct {
 	ID     string // of the audit event with which it began
-	Type   string // RotateDEK, RotateFull or JobMove
+	Type   string // RotateDEK, RotateFull, JobMove or JobReseal
 	State  JobState
 	Why    string // of a job that is paused: BYOK_..., of what stopped it last
 	Method string // MethodReEncrypt or MethodUnwrap, of the data key that was wrapped last; "" before

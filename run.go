@@ -12,10 +12,13 @@ import (
 // lease has ended, delivers events that a crash left undelivered, and follows
 // what other processes on the same Store do: their Revoke, Suspend, Resume, Rotate
 // and Register take effect here within about a second. Without it they do within MaxAge.
+// It works at moves and rotations of type RotateFull, its own and those that other processes began, and rotates by
+// Options.Schedule; re-sealings take a [Resealer].
 // It also probes once a day and tenant, in the whole fleet, that the key policy still is bound to the
 // tenant: 7 KMS requests, and DescribeKey. Once a minute it writes when data keys were last used, see
 // [Tenant.DataKeys].
-// It is optional, and one per Keeper is enough.
+//
+// Seal and Open do not need it, but every service should have it. One per Keeper is enough.
 func (k *Keeper) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer context.AfterFunc(k.done, cancel)()

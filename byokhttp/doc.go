@@ -11,7 +11,11 @@
 //	POST   /keys                      register a CMK
 //	GET    /keys                      status of the key
 //	DELETE /keys                      remove it: data operations stop
+//	GET    /keys/data-keys            which CMKs have wrapped how many data keys
 //	POST   /keys/rotate               new data keys for new data
+//	GET    /keys/rotate/{id}          how far a rotation or a re-sealing is; DELETE cancels it
+//	POST   /keys/move                 to another CMK, or several
+//	GET    /keys/move/{id}            how far the move is; DELETE cancels it
 //	GET    /health                    is the key usable now; asks KMS
 //	GET    /audit                     the tenant's audit log, newest first
 //	GET    /legal-waiver              the text to acknowledge

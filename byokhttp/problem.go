@@ -60,7 +60,7 @@ var answers = map[string]Problem{
 	"BYOK_016": {Status: 401, Title: "Not authenticated", Detail: "Valid credentials are required.", challenge: `Bearer realm="byok"`},
 	"BYOK_017": {Status: 429, Title: "Too many requests", Detail: "The rate limit is reached. Try again later."},
 	"BYOK_018": {Status: 409, Title: "A job is under way", Detail: "A full rotation or a move of the organization's data keys is under way. Wait for it, or cancel it."},
-	"BYOK_019": {Status: 404, Title: "No such job", Detail: "The organization has no rotation or move with this id."},
+	"BYOK_019": {Status: 404, Title: "No such job", Detail: "The organization has no rotation, move or re-sealing with this id."},
 }
 
 // Error answers r with the problem that err stands for: the errors of package
