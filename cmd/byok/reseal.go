@@ -24,9 +24,12 @@ Replaces the data keys of a tenant's records: begins a job and works at it, or, 
 -job, goes on with one. Any number of these may work at the same job, on any
 machines. -dry-run counts what is due and what it costs, and changes nothing.
 
+Rotate the tenant's data keys before (POST /keys/rotate, or Tenant.Rotate): what the
+data keys of today have sealed is left as it is. With "-reason compromise" it rotates
+by itself, and then everything is re-sealed.
+
 -purpose and -aad must be what the platform seals these records with. Records that do
-not open are named, left as they are, and tried again in each pass. After
-"-reason compromise", rotating first is part of it.
+not open are named, left as they are, and tried again in each pass.
 
 An interrupt stops it, and it says how to go on. Exit status: 0 nothing is left and
 nothing has failed, 1 some records could not be re-sealed, and each is named, 2 it could
@@ -69,7 +72,7 @@ func parseReseal(args []string, errs io.Writer) (*reseal, error) {
 	f.Uint64Var(&r.begin.Generation, "generation", 0, "the oldest generation that is to be left (default: today's)")
 	f.BoolVar(&r.begin.Adopt, "adopt", false, "seal records that are in clear; while the job is under way, whoever can mark a record so can have it vouched for")
 	f.BoolVar(&r.begin.Complete, "complete", false, "these are all records of the tenant that there are")
-	f.StringVar(&r.begin.Reason, "reason", "", "why, for the audit log; after a \"compromise\", a new generation begins first")
+	f.StringVar(&r.begin.Reason, "reason", "", "why, for the audit log; the word compromise alone rotates first")
 	f.IntVar(&r.shards, "shards", 16, "into how many parts it is shared out, 1 to 256")
 	f.IntVar(&r.options.PerSecond, "rate", 1000, "records a second, at most, in this process")
 	f.IntVar(&r.options.Page, "page", 100, "records at once, 1 to 1000")
