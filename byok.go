@@ -34,7 +34,8 @@ type Options struct {
 	MaxAge time.Duration
 
 	// PerOperation makes every Seal and Open ask KMS. Nothing is cached; each Seal
-	// has a data key of its own, inside its envelope. MaxAge must be 0.
+	// has a data key of its own, inside its envelope. MaxAge must be 0. A stream asks
+	// twice as it begins, and is leased for DefaultMaxAge at a time while it runs.
 	PerOperation bool
 
 	// Parallelism is how many goroutines at most seal or open the segments of one stream

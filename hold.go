@@ -55,7 +55,18 @@ func (t *tenantCache) holdSeal(ctx context.Context, purpose string) (*hold, erro
 // holdOpen begins a long Open of an envelope with header f.
 func (t *tenantCache) holdOpen(ctx context.Context, purpose string, f *format.Header) (*hold, error) {
 	h := newHold(t, Event{Op: OpOpen, Scope: Scope{t.tenant, purpose}, DataKey: f.DataKey})
-	return h.begin(ctx, func() (grant, error) { return t.grantLeased(ctx, purpose, f, 0) })
+	return h.begin(ctx, func() (g grant, err error) {
+		if t.k.perOperation { // asked as it begins, whatever the lease of another one says; then leased for as long as it runs
+			if g, err = t.openAlone(ctx, purpose, f); err != nil {
+				return g, err
+			}
+			g.e.dek.Wipe()
+		}
+		calls := g.calls
+		g, err = t.grantLeased(ctx, purpose, f, 0)
+		g.calls = calls
+		return g, err
+	})
 }
 
 func (h *hold) begin(ctx context.Context, get func() (grant, error)) (*hold, error) {

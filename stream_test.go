@@ -69,6 +69,33 @@ func openAt(t testing.TB, k *byok.Keeper, sealed []byte, aad string) ([]byte, er
 	return io.ReadAll(io.NewSectionReader(r, 0, r.Size()))
 }
 
+// With PerOperation each stream asks KMS as it begins, also while another one, of the same envelope even, has a lease.
+func TestE1_StreamsPerOperation(t *testing.T) {
+	for name, opts := range map[string]*byok.Options{"a data key of the envelope": {PerOperation: true}, "one of the Store": nil} {
+		t.Run(name, func(t *testing.T) {
+			env := byoktest.New(t, nil)
+			_, cmk := env.Tenant("acme")
+			sealed, err := keeperWith(t, env, opts).Seal(t.Context(), acmeScope, pattern(20*plainSegment), nil)
+			want(t, "Seal", err, nil)
+			k := keeperWith(t, env, &byok.Options{PerOperation: true})
+			open := func() (io.ReadCloser, error) {
+				return k.OpenReader(t.Context(), bytes.NewReader(sealed), acmeScope, nil)
+			}
+			first, err := open()
+			want(t, "OpenReader", err, nil)
+			_, err = io.ReadFull(first, make([]byte, 10))
+			want(t, "Read", err, nil)
+			cmk.Disable()
+			_, err = open()
+			want(t, "OpenReader after the CMK was disabled", err, byok.ErrKeyDenied)
+			_, err = k.OpenReaderAt(t.Context(), bytes.NewReader(sealed), int64(len(sealed)), acmeScope, nil)
+			want(t, "OpenReaderAt after that", err, byok.ErrKeyDenied)
+			_, err = io.Copy(io.Discard, first)
+			want(t, "the stream that was under way", err, byok.ErrKeyDenied)
+		})
+	}
+}
+
 // parallel runs f without goroutines and with them.
 func parallel(t *testing.T, f func(t *testing.T, env *byoktest.Env)) {
 	for _, n := range []int{1, 3} {

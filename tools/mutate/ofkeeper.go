@@ -196,6 +196,8 @@ var ofKeeper = []mutation{
 		old: "\t\th.t.k.report(ctx, h.t.k.withheld(h.event, h.err))\n", new: ""},
 	{name: "hold-bytes-not-counted", file: "hold.go", tests: "LongOp", // I15
 		old: "quota.charge(ctx, 0, size)", new: "quota.charge(ctx, 0, 0)"},
+	{name: "hold-begins-with-anothers-lease", file: "hold.go", tests: "E1_Streams", // E1
+		old: "if t.k.perOperation { // asked", new: "if t.k.closed.Load() { // asked"},
 	{name: "hold-bytes-alone-not-counted", file: "hold.go", tests: "LongOp", // I15
 		old: "if h.bytes += size; h", new: "if h"},
 	{name: "hold-keeps-close-waiting", file: "hold.go", tests: "LongOp", // I20
