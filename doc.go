@@ -21,6 +21,11 @@
 // Package kmsfake is an AWS KMS in memory, package byoktest a fixture for tests,
 // package byokhttp a REST control plane. [Direct] does without a Store.
 //
+// What is too large for memory goes through [Keeper.SealWriter], [Keeper.OpenReader],
+// [Keeper.OpenReaderAt] and [Keeper.SealFile]. [Tenant.Move] brings a tenant under
+// another CMK and touches no record. [Tenant.Reseal] gives records new data keys, or
+// seals those that are in clear.
+//
 // If you have one key for all of your data, this is more than you need.
 //
 // # When the key goes away

@@ -156,6 +156,9 @@ func TestReseal(t *testing.T) {
 	if again == nil {
 		t.Fatalf("it does not say how to go on:\n%s", &told)
 	}
+	if j, err := p.acme.Job(t.Context(), again[1][strings.LastIndex(again[1], " ")+1:]); err != nil || j.Actor != "byok reseal" {
+		t.Errorf("%+v, %v", j, err)
+	}
 	if status := run(t.Context(), unquote(again[1]), nil, &toldAgain, &errs); status != exitBroken || strings.Count(toldAgain.String(), "failed: ") != 5 {
 		t.Errorf("going on with what has ended: status %d\n%s\n%s", status, &toldAgain, &errs)
 	}

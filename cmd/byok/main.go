@@ -24,6 +24,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/byok-go/byok"
 )
 
 // The exit statuses.
@@ -78,12 +80,12 @@ func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		}
 	case len(args) >= 1 && args[0] == "reseal":
 		var status int
-		if status, err = runReseal(ctx, args[1:], out, errs); err == nil {
+		if status, err = runReseal(byok.WithActor(ctx, "byok reseal"), args[1:], out, errs); err == nil {
 			return status
 		}
 	case len(args) >= 1 && args[0] == "move":
 		var status int
-		if status, err = runMove(ctx, args[1:], out, errs); err == nil {
+		if status, err = runMove(byok.WithActor(ctx, "byok move"), args[1:], out, errs); err == nil {
 			return status
 		}
 	case len(args) >= 1 && args[0] == "open-export":
