@@ -99,6 +99,23 @@ func TestWrap(t *testing.T) {
 			}
 		}
 	}
+	spec, err := os.ReadFile("../../SPEC.md") // which another implementation has made
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, printed, ok := strings.Cut(string(spec), "in 60 bytes:\n\n```\n")
+	printed, _, _ = strings.Cut(printed, "```")
+	moved, err := hex.DecodeString(strings.Join(strings.Fields(printed), ""))
+	if err != nil || !ok {
+		t.Fatalf("SPEC.md prints no moved data key: %v", err)
+	}
+	want := make([]byte, Size)
+	for i := range want {
+		want[i] = byte(i)
+	}
+	if got, err := Unwrap(id, [][]byte{a, b}, moved); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what SPEC.md prints: %x, %v", got, err)
+	}
 	other := bytes.Clone(id)
 	other[0] ^= 1
 	for what, f := range map[string]func() ([]byte, error){
