@@ -168,3 +168,44 @@ func TestG19_ResealClocksApart(t *testing.T) {
 		s.all(t, env.NewKeeper(), nil)
 	})
 }
+
+// A process that has not heard of the tenant's new key goes on with a pass that another one began: it goes by the keys that the tenant has now, or
+// it would prove that nothing is left of the one of before.
+func TestG17_ResealGoesByTheKeysOfToday(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env := byoktest.New(t, &byoktest.Options{Platform: true, Keeper: &byok.Options{PerOperation: true, Logger: silently.Logger}})
+		k, acme := env.Keeper, env.Keeper.Tenant("acme")
+		s := newTable()
+		fill(t, k, s, 0, 4)
+		late := env.NewKeeper() // does not Run
+		_, err := late.Seal(t.Context(), invoices, []byte("it knows the tenant"), nil)
+		want(t, "Seal", err, nil)
+		_, err = acme.AcknowledgeWaiver(t.Context(), accepted)
+		want(t, "AcknowledgeWaiver", err, nil)
+		_, err = acme.Revoke(t.Context(), "leaves")
+		want(t, "Revoke", err, nil)
+		r := registration(env.CMK("acme"))
+		r.AbandonExistingData = true
+		st, err := acme.Register(t.Context(), r)
+		want(t, "Register", err, nil)
+		if st.Job != "" {
+			finish(t, acme, st.Job)
+		}
+		job, w := beginReseal(t, k, s, byok.Resealing{Complete: true}, &byok.ResealOptions{Page: 1})
+		w2, err := late.Tenant("acme").Resealer(t.Context(), job.ID, s, nil)
+		want(t, "Resealer", err, nil)
+		cursor, done := "", false
+		for !strings.Contains(cursor, `"pass":2,"after"`) {
+			cursor, done, err = w.Step(t.Context(), 0, cursor)
+			want(t, "Step", err, nil)
+		}
+		for !done {
+			cursor, done, err = w2.Step(t.Context(), 0, cursor)
+			want(t, "Step of the other process", err, nil)
+		}
+		want(t, "Checkpoint", w2.Checkpoint(t.Context(), 0, cursor), nil)
+		if job, err := acme.Job(t.Context(), job.ID); err != nil || job.State != byok.JobDone || job.Failed != 4 {
+			t.Errorf("%+v, %v", job, err)
+		}
+	})
+}

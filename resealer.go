@@ -172,10 +172,10 @@ func (r *Resealer) Step(ctx context.Context, shard int, cursor string) (next str
 			return cursor, false, ctx.Err()
 		}
 		c.Begun = t.k.clock.Now().Wall.UTC()
-		if t.k.perOperation { // a pass goes by the tenant's keys of its beginning, or newer ones
-			if _, err := t.readState(ctx); err != nil {
-				return cursor, false, err
-			}
+	}
+	if t.k.perOperation { // what is due is told by the tenant's keys, of which this process may have heard last a long time ago
+		if _, err := t.readState(ctx); err != nil {
+			return cursor, false, err
 		}
 	}
 	more, err := r.src.look(ctx, r, t, j, &c, s.Last)

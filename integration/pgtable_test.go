@@ -176,6 +176,9 @@ func testTableErrors(t *testing.T, p *postgresServer) {
 			if err == nil {
 				t.Errorf("%s, %s: no error", what, mode)
 			}
+			if refused := what != "a column of another type"; errors.Is(err, byok.ErrRecordRefused) != refused {
+				t.Errorf("%s, %s: %v, and it is about this record: %t", what, mode, err, refused)
+			}
 			for e := err; e != nil; e = errors.Unwrap(e) {
 				if text := fmt.Sprintf("%v %+v %#v", e, e, e); strings.Contains(text, secret) || strings.Contains(text, hex.EncodeToString([]byte(secret))) || strings.Contains(text, "0x50, 0x4c, 0x41") {
 					t.Errorf("%s, %s: an error of type %T shows what is in clear", what, mode, e)

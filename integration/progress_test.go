@@ -89,41 +89,14 @@ func (term *terminal) interrupt() {
 // invoices is a platform with a table of sealed records that are all due, of which three are damaged.
 func invoices(t *testing.T, n int) (command string, cmk *kmsfake.Key) {
 	t.Helper()
-	const role, account, accessKey = "arn:aws:iam::777788889999:role/byok-platform", "111122223333", "AKIABYOKEXAMPLE00001"
-	fake := kmsfake.New(&kmsfake.Options{TB: t})
-	fake.RegisterAccessKey(accessKey, role)
-	wire := httptest.NewServer(fake.Handler())
-	t.Cleanup(wire.Close)
 	file := filepath.Join(t.TempDir(), "app.db")
 	db, err := sql.Open("sqlite3", "file:"+file+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	store, err := sqlstore.Open(t.Context(), db, sqlstore.SQLite)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := awskms.New(awssdk.Config{Credentials: awssdk.CredentialsProviderFunc(func(context.Context) (awssdk.Credentials, error) {
-		return awssdk.Credentials{AccessKeyID: accessKey, SecretAccessKey: "kmsfake takes any secret"}, nil
-	})}, &awskms.Options{Endpoint: wire.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := byok.New("example", keys, store, store, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = k.Close() })
+	k, command, cmk := newPlatform(t, db, sqlstore.SQLite)
 	acme := k.Tenant("acme")
-	cmk = fake.Account(account).CreateKey(awskms.KeyPolicy(account, role, acme.EncryptionContext()).JSON())
-	_, err = acme.Register(t.Context(), byok.Registration{Key: awskms.Key(cmk.ARN())})
-	if err == nil {
-		_, err = acme.AcknowledgeWaiver(t.Context(), byok.Acknowledgement{DataLossRisk: true, KeyManagement: true, NoLiability: true})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	rows := make([][]byte, n)
 	for i := range rows {
 		if rows[i], err = k.Seal(t.Context(), byok.Scope{Tenant: "acme"}, []byte("an invoice"), fmt.Append(nil, "invoices/", i)); err != nil {
@@ -150,8 +123,42 @@ func invoices(t *testing.T, n int) (command string, cmk *kmsfake.Key) {
 	if _, err := acme.Rotate(t.Context(), byok.Rotation{Type: byok.RotateDEK}); err != nil {
 		t.Fatal(err)
 	}
-	return byokBinary + " reseal -store sqlite:" + file + " -service example -tenant acme -max-age 1s -kms-endpoint " + wire.URL +
-		" -table invoices -key id -value sealed -aad 'invoices/{key}'", cmk
+	return byokBinary + " " + command + " -store sqlite:" + file + " -table invoices -key id -value sealed -aad 'invoices/{key}'", cmk
+}
+
+// newPlatform is a platform with a tenant, acme, on a KMS of its own, and byok's command about that, but for the Store.
+func newPlatform(t *testing.T, db *sql.DB, dialect sqlstore.Dialect) (k *byok.Keeper, command string, cmk *kmsfake.Key) {
+	t.Helper()
+	const role, account, accessKey = "arn:aws:iam::777788889999:role/byok-platform", "111122223333", "AKIABYOKEXAMPLE00001"
+	fake := kmsfake.New(&kmsfake.Options{TB: t})
+	fake.RegisterAccessKey(accessKey, role)
+	wire := httptest.NewServer(fake.Handler())
+	t.Cleanup(wire.Close)
+	store, err := sqlstore.Open(t.Context(), db, dialect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := awskms.New(awssdk.Config{Credentials: awssdk.CredentialsProviderFunc(func(context.Context) (awssdk.Credentials, error) {
+		return awssdk.Credentials{AccessKeyID: accessKey, SecretAccessKey: "kmsfake takes any secret"}, nil
+	})}, &awskms.Options{Endpoint: wire.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err = byok.New("example", keys, store, store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = k.Close() })
+	acme := k.Tenant("acme")
+	cmk = fake.Account(account).CreateKey(awskms.KeyPolicy(account, role, acme.EncryptionContext()).JSON())
+	_, err = acme.Register(t.Context(), byok.Registration{Key: awskms.Key(cmk.ARN())})
+	if err == nil {
+		_, err = acme.AcknowledgeWaiver(t.Context(), byok.Acknowledgement{DataLossRisk: true, KeyManagement: true, NoLiability: true})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, "reseal -service example -tenant acme -max-age 1s -kms-endpoint " + wire.URL, cmk
 }
 
 // What people see on a terminal: a line that moves, bad records above it, what the job waits for, an interrupt, and going on. The

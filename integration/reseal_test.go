@@ -149,7 +149,7 @@ func reseal(t *testing.T, s *site, engine string, adopt bool) {
 		if q != nil {
 			anHourPasses(t, q)
 		} else {
-			taken += r.halfAMinutePasses(store)
+			taken += shardsAreFree(r.t, store, resealTenant)
 		}
 	}
 	until("a quarter", at(25))
@@ -310,31 +310,31 @@ func anHourPasses(t *testing.T, q *pgxpool.Pool) {
 	}
 }
 
-// halfAMinutePasses for the shards: whoever holds one holds it no longer, and others may come. The killed process's is one of them; what the living
+// shardsAreFree as they are when half a minute has passed: whoever holds one holds it no longer, and others may come. The killed process's is one of them; what the living
 // one is at may have two workers from now on.
-func (r *resealTable) halfAMinutePasses(store *sqlstore.Store) (taken int) {
-	r.t.Helper()
-	for id, value := range items(r.t, store, "tenant:"+resealTenant) {
+func shardsAreFree(t *testing.T, store *sqlstore.Store, tenant string) (taken int) {
+	t.Helper()
+	for id, value := range items(t, store, "tenant:"+tenant) {
 		var shard map[string]any
 		if !strings.HasPrefix(id, "shard:") || json.Unmarshal(value, &shard) != nil || shard["owner"] == nil {
 			continue
 		}
 		for {
-			i, err := store.Get(r.t.Context(), byok.Ref{Partition: "tenant:" + resealTenant, ID: id})
+			i, err := store.Get(t.Context(), byok.Ref{Partition: "tenant:" + tenant, ID: id})
 			if err != nil || json.Unmarshal(i.Value, &shard) != nil {
-				r.t.Fatalf("%s, %v", i.Value, err)
+				t.Fatalf("%s, %v", i.Value, err)
 			}
 			delete(shard, "owner")
 			delete(shard, "lease_until")
 			if i.Value, err = json.Marshal(shard); err != nil {
-				r.t.Fatal(err)
+				t.Fatal(err)
 			}
-			if err = store.Apply(r.t.Context(), i); err == nil {
+			if err = store.Apply(t.Context(), i); err == nil {
 				taken++
 				break
 			}
 			if !errors.Is(err, byok.ErrConflict) { // a worker that lives writes it
-				r.t.Fatal(err)
+				t.Fatal(err)
 			}
 		}
 	}

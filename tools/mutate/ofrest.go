@@ -20,7 +20,7 @@ var ofRest = []mutation{
 	{name: "sqltable-both-values-count", file: "sqlstore/sqltable/read.go", tests: "TestContradictions",
 		old: "case r.state == rowContrary:", new: "case false:"},
 	{name: "sqltable-driver-texts", file: "sqlstore/sqltable/errors.go", tests: "TestErrorsShowNoValues",
-		old: "f.what = \"the database answers \" + code", new: "f.what, f.is = code, err"},
+		old: "op == opReplace && sqliteRefusals[code&0xff] {\n\t\t\tf.is = byok.ErrRecordRefused", new: "true {\n\t\t\tf.is = err"},
 	{name: "sqltable-clear-stays", file: "sqlstore/sqltable/sqlite.go", tests: "TestContract",
 		old: "set += \", \" + clear + \" = NULL\"", new: "set += \"\""},
 	{name: "sqltable-any-value", file: "sqlstore/sqltable/sqlite.go", tests: "TestContract",
