@@ -275,4 +275,8 @@ func (r *Resealer) failed(c *resealCursor, f RecordFailure) {
 	}
 }
 
-var errInClear = fmt.Errorf("%w: it is in clear, and the job does not adopt", ErrArgument)
+var (
+	errInClear = fmt.Errorf("%w: it is in clear, and the job does not adopt", ErrArgument)
+	// errNoValue is of what a Source gives no value, as it does where nobody can tell which one counts.
+	errNoValue = fmt.Errorf("%w: the source gives no value for it, as if it were sealed and in clear at once", ErrMalformed)
+)

@@ -201,6 +201,10 @@ func (t *tenantCache) resealOne(ctx context.Context, j *jobItem, rec *Record, ou
 	s := Scope{t.tenant, rec.Purpose}
 	plain := rec.Value
 	if !rec.Clear {
+		if len(plain) == 0 {
+			out.give(rec.Key, errNoValue, false)
+			return
+		}
 		var err error
 		plain, out.grants[0], err = t.k.quietly(ctx, s, rec.Value, rec.AAD, false, out.carried)
 		defer clear(plain)

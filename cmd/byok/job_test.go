@@ -179,6 +179,38 @@ func TestReseal(t *testing.T) {
 	}
 }
 
+// A table that cannot be read begins no job and no generation; a row that contradicts itself is named with the reason.
+func TestResealOddTables(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	_, db := p.records(10, false) // 7 is in clear
+	for _, statement := range []string{
+		`CREATE TABLE odd (id TEXT PRIMARY KEY, sealed BLOB)`, `INSERT INTO odd VALUES (NULL, x'00')`, `UPDATE invoices SET clear = 'x' WHERE id = 3`,
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out, errs buffer
+	odd := p.job("reseal", "-table", "odd", "-key", "id", "-value", "sealed", "-reason", "compromise")
+	if status := run(t.Context(), odd, nil, &out, &errs); status != exitFailed || !strings.Contains(errs.String(), "NULL") || strings.Contains(out.String(), "begun") {
+		t.Errorf("status %d\n%s\n%s", status, &out, &errs)
+	}
+	st, err := p.acme.Status(t.Context())
+	if err != nil || st.DEKVersion != 2 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	for j, err := range p.acme.Jobs(t.Context()) {
+		if err != nil || j.Type == byok.JobReseal {
+			t.Errorf("%+v, %v", j, err)
+		}
+	}
+	status := run(t.Context(), p.job("reseal", append(slices.Clone(ofInvoices), "-adopt")...), nil, &out, &errs)
+	if status != exitBroken || !strings.Contains(out.String(), `failed: "3" BYOK_008: `) || !strings.Contains(out.String(), "the source gives no value for it") {
+		t.Errorf("status %d\n%s\n%s", status, &out, &errs)
+	}
+}
+
 // JSON has braces too, and is no mistake.
 func TestOtherPlace(t *testing.T) {
 	for aad, want := range map[string]string{"": "", "{key}": "", "a{key}b{key}": "", `{"id":"{key}"}`: "", "{}": "", "{id}": "{id}", "{key}/{tenant-id}": "{tenant-id}", "{Key}": "{Key}"} {

@@ -255,7 +255,16 @@ func (r *reseal) start(ctx context.Context, t *byok.Tenant, p *where, out io.Wri
 		fmt.Fprintf(out, "going on with %s: %s of %s\n", j.ID, j.Source, r.Tenant)
 		return nil
 	}
+	// What cannot be read at all begins no job, and after a compromise no generation.
 	var err error
+	if p.objects != nil {
+		_, err = p.objects.Objects(ctx, "", "", 1)
+	} else {
+		_, err = p.source.Records(ctx, "", "", 1)
+	}
+	if err != nil {
+		return err
+	}
 	if s, ok := p.any().(byok.Splitter); ok && r.shards > 1 {
 		if r.begin.Shards, err = s.Split(ctx, r.shards); err != nil {
 			return err

@@ -44,6 +44,8 @@ var ofRest = []mutation{
 		old: "tenths = min(max(tenths, 0), 999)", new: "tenths = max(tenths+1, 0)"},
 	{name: "reseal-other-records", file: "cmd/byok/reseal.go", tests: "TestReseal$",
 		old: "case j.Source != p.name:", new: "case false:"},
+	{name: "reseal-begins-what-cannot-be-read", file: "cmd/byok/reseal.go", tests: "TestResealOddTables",
+		old: "\t_, err = p.source.Records(ctx, \"\", \"\", 1)", new: "\terr = nil"},
 	{name: "reseal-same-records-told-otherwise", file: "cmd/byok/reseal.go", tests: "TestReseal$",
 		old: "r.suffix, r.table.Purpose, r.aad} {", new: "r.suffix, r.table.Purpose} {"},
 
