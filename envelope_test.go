@@ -98,8 +98,15 @@ func TestA11_NothingIsAskedForAHopelessPayload(t *testing.T) {
 		"another AEAD":          func(b []byte) []byte { b[head] = 1; return b },
 		"an IV of other length": func(b []byte) []byte { b[head+9] = 12; return b },
 	} {
-		_, err := open(t, k, "acme", edit(bytes.Clone(sealed)), "")
+		b := edit(bytes.Clone(sealed))
+		_, err := open(t, k, "acme", b, "")
 		want(t, name, err, byok.ErrOpen)
+		_, err = k.OpenReaderAt(t.Context(), bytes.NewReader(b), int64(len(b)), acmeScope, nil)
+		want(t, name+", OpenReaderAt", err, byok.ErrOpen)
+		if len(b) == len(sealed) { // else a stream does not tell at once
+			_, err = k.OpenReader(t.Context(), bytes.NewReader(b), acmeScope, nil)
+			want(t, name+", OpenReader", err, byok.ErrOpen)
+		}
 		if n := len(env.Fake.Calls()); n != 0 {
 			t.Fatalf("%s: %d KMS calls", name, n)
 		}

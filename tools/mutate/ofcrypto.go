@@ -101,6 +101,12 @@ var ofCrypto = []mutation{
 		old: "\t\tclear(c.result[:c.used])\n", new: ""},
 	{name: "stream-of-any-tenant", file: "stream.go", tests: "Stream",
 		old: "case f.Tenant != s.Tenant:", new: "case f.Tenant == \"\":"},
+	{name: "stream-hopeless-payload-asks", file: "stream.go", tests: "TestA11_", // a request to KMS for nothing
+		old: "err == nil && size > 0 && o.floe", new: "err == nil && size < 0 && o.floe"},
+	{name: "stream-carries-what-never-opens", file: "stream.go", tests: "TestG12_Writer", // a move has switched
+		old: "w.said() != w.policy || w.moved != nil {", new: "w.said() != w.policy {"},
+	{name: "stream-carries-another-policy", file: "stream.go", tests: "TestG12_Writer",
+		old: "w.said() != w.policy || w.moved != nil {", new: "w.moved != nil {"},
 	{name: "stream-outlives-its-ctx", file: "stream.go", tests: "Stream",
 		old: "\terr := p.ctx.Err()\n", new: "\terr := error(nil)\n"},
 	{name: "stream-aborted-is-a-failure", file: "event.go", tests: "Stream",
