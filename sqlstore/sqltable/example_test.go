@@ -37,7 +37,7 @@ func Example() {
 
 	fake := kmsfake.New(nil) // in production awskms.New
 	keys := must(awskms.NewFromClient(fake.Client(role), nil))
-	keeper := must(byok.New("example-saas", keys, store, store, &byok.Options{MaxAge: time.Second})) // short, for the example
+	keeper := must(byok.New("example-saas", keys, store, store, &byok.Options{MaxAge: 3 * time.Second})) // short, for the example
 	defer keeper.Close()
 	acme := keeper.Tenant("acme")
 	cmk := fake.Account("111122223333").CreateKey(awskms.KeyPolicy("111122223333", role, acme.EncryptionContext()).JSON())
