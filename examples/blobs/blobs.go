@@ -71,6 +71,7 @@ func (o *Objects) Objects(ctx context.Context, after, last string, limit int) (o
 		var page []*blob.ListObject
 		page, token, err = o.Bucket.ListPage(ctx, token, limit, &blob.ListOptions{Prefix: o.Prefix})
 		if err != nil {
+			o.remember(after, nil) // the store may have forgotten the place, and would say so for ever
 			return nil, told(err)
 		}
 		for i, item := range page {
@@ -115,7 +116,9 @@ func (o *Objects) remember(after string, token []byte) {
 	if o.tokens == nil || len(o.tokens) >= maxTokens {
 		o.tokens = map[string][]byte{}
 	}
-	if token != nil {
+	if token == nil {
+		delete(o.tokens, after)
+	} else {
 		o.tokens[after] = token
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"gocloud.dev/blob"
+	"gocloud.dev/blob/driver"
 	"gocloud.dev/blob/memblob"
 	"gocloud.dev/gcerrors"
 
@@ -78,6 +79,44 @@ func refusedInFIPS(t *testing.T) bool {
 		t.Errorf("%v, %v", done, err)
 	}
 	return true
+}
+
+// forgetful is a store with three objects, that forgets places in its list.
+type forgetful struct{ driver.Bucket }
+
+var errForgotten = errors.New("no such place")
+
+func (forgetful) ListPaged(_ context.Context, opts *driver.ListOptions) (*driver.ListPage, error) {
+	if len(opts.PageToken) > 0 {
+		return nil, errForgotten
+	}
+	page := &driver.ListPage{NextPageToken: []byte("c")}
+	for _, name := range []string{"a", "b", "c"} {
+		page.Objects = append(page.Objects, &driver.ListObject{Key: name})
+	}
+	return page, nil
+}
+
+func (forgetful) Attributes(context.Context, string) (*driver.Attributes, error) {
+	return &driver.Attributes{ETag: "1"}, nil
+}
+func (forgetful) ErrorCode(error) gcerrors.ErrorCode { return gcerrors.InvalidArgument }
+func (forgetful) ErrorAs(error, any) bool            { return false }
+func (forgetful) Close() error                       { return nil }
+
+// A store may forget a place in a list after some time. The page that asked for it fails, and the next one looks from the beginning: else a
+// re-sealing would ask for it for ever.
+func TestForgottenPlace(t *testing.T) {
+	bucket := blob.NewBucket(forgetful{})
+	defer bucket.Close()
+	objects := &Objects{Bucket: bucket}
+	objects.remember("a", []byte("an old place"))
+	if page, err := objects.Objects(t.Context(), "a", "", 2); !errors.Is(err, errForgotten) {
+		t.Fatalf("%v, %v", page, err)
+	}
+	if page, err := objects.Objects(t.Context(), "a", "", 2); err != nil || len(page) != 2 || page[0].Key != "b" {
+		t.Errorf("%v, %v", page, err)
+	}
 }
 
 // A bucket is re-sealed, but for an object that is none of ours; and IfMatch is told the ETag that was listed.
