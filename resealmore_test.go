@@ -137,10 +137,6 @@ func TestResealOddSources(t *testing.T) {
 				p[1].Key = ""
 				return p
 			}},
-			"a key that cannot be printed": {table: s, page: func(p []byok.Record) []byok.Record {
-				p[1].Key = "\x1b[2J"
-				return p
-			}},
 			"fewer answers": {table: s, done: func(d []bool) []bool { return d[1:] }},
 		} {
 			job, err := acme.Reseal(t.Context(), byok.Resealing{Source: "s"})

@@ -11,33 +11,8 @@ import (
 // rows is a Source.
 type rows struct{ Source }
 
-// page reads a page, and checks that it is one.
-func (s rows) page(ctx context.Context, after, last string, limit int) ([]Record, error) {
-	page, err := s.Records(ctx, after, last, limit)
-	if err != nil {
-		return nil, err
-	}
-	if len(page) > limit {
-		return nil, fmt.Errorf("%w: the source returned %d records, and %d were asked for", ErrArgument, len(page), limit)
-	}
-	for i := range page {
-		if err := checkNextKey(page[i].Key, after); err != nil {
-			return nil, err
-		}
-		after = page[i].Key
-	}
-	return page, nil
-}
-
-// checkNextKey catches a Source that would be passed over for ever. The order of keys is its own.
-func checkNextKey(key, before string) error {
-	if err := checkRecordKey(key); err != nil {
-		return err
-	}
-	if key == before {
-		return fmt.Errorf("%w: the source returned the key %q twice", ErrArgument, key)
-	}
-	return nil
+func (s rows) page(ctx context.Context, after, last string, limit int) ([]Record, []RecordFailure, error) {
+	return readPage(after, limit, func(after string) ([]Record, error) { return s.Records(ctx, after, last, limit) }, func(r *Record) string { return r.Key })
 }
 
 // resealed is what became of one record.
@@ -53,8 +28,9 @@ type resealed struct {
 
 // look implements recordSource.
 func (s rows) look(ctx context.Context, r *Resealer, t *tenantCache, j *jobItem, c *resealCursor, last string) (more bool, err error) {
-	page, err := s.page(ctx, c.After, last, min(r.opts.Page, r.opts.PerSecond))
+	page, odd, err := s.page(ctx, c.After, last, min(r.opts.Page, r.opts.PerSecond))
 	if err != nil || len(page) == 0 {
+		r.passBy(c, odd)
 		return false, err
 	}
 	results, due := make([]resealed, len(page)), make([]int, 0, len(page))
@@ -86,6 +62,9 @@ func (s rows) look(ctx context.Context, r *Resealer, t *tenantCache, j *jobItem,
 	}
 	if err := s.replace(ctx, r, t, j, c, page[:n], results, stopped); err != nil {
 		return true, err
+	}
+	if n == len(page) {
+		r.passBy(c, odd)
 	}
 	return true, stopped
 }
@@ -302,9 +281,15 @@ func (t *tenantCache) releaseResealed(ctx context.Context, j *jobItem, shard int
 
 // census implements recordSource.
 func (s rows) census(ctx context.Context, r *Resealer, t *tenantCache, j *jobItem, after, last string, count func(censusRecord)) (string, bool, error) {
-	page, err := s.page(ctx, after, last, r.opts.Page)
-	if err != nil || len(page) == 0 {
+	page, odd, err := s.page(ctx, after, last, r.opts.Page)
+	if err != nil {
 		return after, false, err
+	}
+	for range odd {
+		count(censusRecord{malformed: true})
+	}
+	if len(page) == 0 {
+		return after, false, nil
 	}
 	for i := range page {
 		rec := censusRecord{clear: page[i].Clear}

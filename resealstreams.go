@@ -18,34 +18,23 @@ const (
 	objectTime = 5 * time.Second // after that, a step of Objects ends behind the one that it is at
 )
 
-func (s streams) page(ctx context.Context, after, last string, limit int) ([]Object, error) {
-	page, err := s.Objects.Objects(ctx, after, last, limit)
-	if err != nil {
-		return nil, err
-	}
-	if len(page) > limit {
-		return nil, fmt.Errorf("%w: there are %d objects, and %d were asked for", ErrArgument, len(page), limit)
-	}
-	for i := range page {
-		if err := checkNextKey(page[i].Key, after); err != nil {
-			return nil, err
-		}
-		after = page[i].Key
-	}
-	return page, nil
+func (s streams) page(ctx context.Context, after, last string, limit int) ([]Object, []RecordFailure, error) {
+	return readPage(after, limit, func(after string) ([]Object, error) { return s.Objects.Objects(ctx, after, last, limit) }, func(o *Object) string { return o.Key })
 }
 
 // look implements recordSource.
 func (s streams) look(ctx context.Context, r *Resealer, t *tenantCache, j *jobItem, c *resealCursor, last string) (more bool, err error) {
 	begun := t.k.clock.Now().Mono
-	page, err := s.page(ctx, c.After, last, min(r.opts.Page, objectPage))
+	page, odd, err := s.page(ctx, c.After, last, min(r.opts.Page, objectPage))
 	if err != nil || len(page) == 0 {
+		r.passBy(c, odd)
 		return false, err
 	}
 	for i := range page {
 		if err := s.one(ctx, r, t, j, c, page[i]); err != nil {
 			return true, err
 		}
+		r.passBy(c, odd) // there are none if this is not the only one
 		c.Looked++
 		if c.After = page[i].Key; t.k.clock.Now().Mono-begun > objectTime {
 			break
@@ -194,9 +183,15 @@ func (r *remembers) Read(p []byte) (int, error) {
 
 // census implements recordSource.
 func (s streams) census(ctx context.Context, r *Resealer, t *tenantCache, j *jobItem, after, last string, count func(censusRecord)) (string, bool, error) {
-	page, err := s.page(ctx, after, last, r.opts.Page)
-	if err != nil || len(page) == 0 {
+	page, odd, err := s.page(ctx, after, last, r.opts.Page)
+	if err != nil {
 		return after, false, err
+	}
+	for range odd {
+		count(censusRecord{malformed: true})
+	}
+	if len(page) == 0 {
+		return after, false, nil
 	}
 	for _, o := range page {
 		rec := censusRecord{clear: o.Clear}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
-	"unicode/utf8"
+
+	"github.com/byok-go/byok/internal/storecheck"
 )
 
 // Source is the platform's records of one tenant, as a [Resealer] reads and replaces them. It stands for one place of one
@@ -13,7 +13,7 @@ import (
 //
 // Every record has a key, that never changes, and the Source has an order of its keys, that never changes either: the bytes'
 // order, or that of numbers, as it likes. Keys are 1 to MaxRecordKey bytes of UTF-8 without control characters. They stand in
-// the Store, in logs and in what is printed: so they are no secrets.
+// the Store, in logs and in what is printed: so they are no secrets. A record with another key is named as a bad one, and passed by.
 //
 // Methods return soon after ctx is done. They may be called by several goroutines at once, and by several processes. An
 // error stops the step and is tried again later, so an error is for what stops all: a record that is bad is the
@@ -56,11 +56,12 @@ type Record struct {
 var ErrRecordRefused = newError(ErrArgument, "the source refuses the record")
 
 // MaxRecordKey is the longest key of a record, in bytes.
-const MaxRecordKey = 255
+const MaxRecordKey = storecheck.MaxRecordKey
 
 // Splitter is a Source, or Objects, whose keys can be shared out among workers.
 type Splitter interface {
-	// Split returns the last keys of all shards but the last, in order, for at most n shards of about the same size.
+	// Split returns the last keys of all shards but the last, in order, for at most n shards of about the same size. No shard ends with
+	// what cannot be a key.
 	Split(ctx context.Context, n int) (lasts []string, err error)
 }
 
@@ -95,7 +96,7 @@ type Object struct {
 }
 
 func checkRecordKey(key string) error {
-	if key == "" || len(key) > MaxRecordKey || !utf8.ValidString(key) || strings.ContainsFunc(key, func(r rune) bool { return r < 0x20 || r == 0x7f }) {
+	if !storecheck.RecordKey(key) {
 		return fmt.Errorf("%w: a record's key is 1 to %d bytes of UTF-8 without control characters", ErrArgument, MaxRecordKey)
 	}
 	return nil

@@ -5,8 +5,8 @@
 //	resealer, err := keeper.Tenant("acme").ObjectResealer(ctx, job.ID, dir, nil)
 //
 // A key is a file's path below the directory, with slashes; their order is that of its bytes. Symbolic links are not followed and what is no
-// regular file is passed over. Nothing outside of the directory is touched, whatever links there are (os.Root). A path that cannot be a key, see
-// byok.Source, stops the job: it is longer than 255 bytes, say.
+// regular file is passed over. Nothing outside of the directory is touched, whatever links there are (os.Root). A file whose path cannot be a
+// key, see byok.Source, is named as a bad record: it is longer than 255 bytes, say.
 //
 // # Replacing
 //

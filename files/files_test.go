@@ -458,3 +458,38 @@ func TestRefusals(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Whoever may name files makes names that cannot be keys: they are listed, for the Resealer to name, and no shard ends with one.
+func TestOddNames(t *testing.T) {
+	d, p := open(t, "")
+	const n = 60
+	for i := range n {
+		name := fmt.Sprintf("%02d", i)
+		if i%3 > 0 {
+			name += "\n"
+		}
+		if err := p.put(name, []byte("sealed"), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var keys []string
+	for after := ""; ; after = keys[len(keys)-1] {
+		page, err := d.Objects(t.Context(), after, "", 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, o := range page {
+			keys = append(keys, o.Key)
+		}
+	}
+	if len(keys) != n || !slices.IsSorted(keys) {
+		t.Errorf("%d of %d: %q", len(keys), n, keys)
+	}
+	lasts, err := d.Split(t.Context(), 5)
+	if err != nil || len(lasts) != 4 || slices.ContainsFunc(lasts, func(key string) bool { return strings.Contains(key, "\n") }) {
+		t.Errorf("%q, %v", lasts, err)
+	}
+}

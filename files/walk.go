@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/byok-go/byok"
+	"github.com/byok-go/byok/internal/storecheck"
 )
 
 // A unit is what stands in order in a directory: the key of a file, or a directory's name with a slash behind it. All keys below a directory begin with
@@ -144,6 +145,9 @@ func (d *Dir) Split(ctx context.Context, n int) ([]string, error) {
 	var sample []seen
 	at := int64(0)
 	err := d.walk(ctx, "", "", 1000, func(key string) (bool, error) {
+		if !storecheck.RecordKey(key) {
+			return true, nil // no shard can end with it
+		}
 		at++
 		if len(sample) < n*samples {
 			sample = append(sample, seen{key, at})

@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 
 	"github.com/byok-go/byok"
+	"github.com/byok-go/byok/internal/storecheck"
 	"github.com/byok-go/byok/sqlstore/internal/conn"
 )
 
@@ -142,7 +144,7 @@ func (s *Source) Split(ctx context.Context, n int) ([]string, error) {
 	if err != nil {
 		return nil, clean(ctx, "split", err)
 	}
-	return lasts, nil
+	return slices.DeleteFunc(lasts, func(key string) bool { return !storecheck.RecordKey(key) }), nil // then two shards are one
 }
 
 // stepped splits by going along the keys, size rows at a time.

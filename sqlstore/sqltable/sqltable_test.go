@@ -447,3 +447,42 @@ func TestRefusedRows(t *testing.T) {
 		}
 	})
 }
+
+// No shard ends with what cannot be a key, and pages go on behind it.
+func TestOddKeys(t *testing.T) {
+	each(t, func(t *testing.T, db *sql.DB) {
+		exec(t, db, `CREATE TABLE records (id TEXT NOT NULL PRIMARY KEY, sealed BLOB)`)
+		const n = 40
+		for i := range n {
+			key := fmt.Sprintf("%02d", i)
+			if i%2 == 1 {
+				key += strings.Repeat("\n", 1+i*10)
+			}
+			if _, err := db.Exec(`INSERT INTO records VALUES (?, x'01')`, key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		src, err := sqltable.New(t.Context(), db, sqlstore.SQLite, sqltable.Table{Name: "records", Key: "id", Value: "sealed"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lasts, err := src.Split(t.Context(), 8)
+		if err != nil || strings.Contains(strings.Join(lasts, ""), "\n") {
+			t.Errorf("%q, %v", lasts, err)
+		}
+		seen := 0
+		for after := ""; ; {
+			page, err := src.Records(t.Context(), after, "", 3)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			seen, after = seen+len(page), page[len(page)-1].Key
+		}
+		if seen != n {
+			t.Errorf("%d of %d", seen, n)
+		}
+	})
+}
